@@ -1,0 +1,1 @@
+//! Queries, transactions and rows over a lease.

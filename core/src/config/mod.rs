@@ -1,0 +1,5 @@
+//! Validated configuration.
+
+mod pool;
+
+pub use pool::{PoolConfig, ValidationPolicy};

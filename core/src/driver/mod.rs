@@ -1,0 +1,1 @@
+//! Runs the pool machine over a runtime.

@@ -1,0 +1,10 @@
+//! The core of pgweir: everything that is not a real socket.
+
+pub mod client;
+pub mod config;
+pub mod driver;
+pub mod manager;
+pub mod pg;
+pub mod pool;
+pub mod runtime;
+pub mod time;

@@ -1,0 +1,1 @@
+//! The PostgreSQL connection machine: bytes in, bytes out, no sockets.
