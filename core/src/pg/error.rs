@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::ErrorFields;
+
 use super::connection::Phase;
 use crate::pool::{Fault, SqlState};
 
@@ -77,7 +80,38 @@ pub enum CopyDirection {
     Out,
 }
 
-impl std::error::Error for Error {}
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Server(error) => error.fmt(f),
+            Error::Protocol { message, .. } => f.write_str(message),
+            Error::Authentication(message) | Error::Config(message) => f.write_str(message),
+            Error::Closed { phase, cause: None } => write!(f, "the server closed the connection while {phase}"),
+            Error::Closed { phase, cause: Some(cause) } => {
+                write!(f, "the server closed the connection while {phase}: {cause}")
+            }
+            Error::Io { phase, message, cause, .. } => {
+                write!(f, "the connection failed while {phase}: {message}")?;
+                match cause {
+                    Some(cause) => write!(f, "; the server had said: {cause}"),
+                    None => Ok(()),
+                }
+            }
+            Error::Copy(CopyDirection::In) => {
+                f.write_str("COPY ... FROM STDIN cannot be run as a query: use the COPY interface")
+            }
+            Error::Copy(CopyDirection::Out) => {
+                f.write_str("COPY ... TO STDOUT cannot be run as a query: use the COPY interface")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.db_error().map(|error| error as _)
+    }
+}
 
 /// An ErrorResponse or NoticeResponse, every field of it (protocol section 55.8).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -143,18 +177,125 @@ pub enum Severity {
     Panic,
 }
 
+impl Severity {
+    fn parse(text: &str) -> Option<Severity> {
+        Some(match text {
+            "DEBUG" => Severity::Debug,
+            "LOG" => Severity::Log,
+            "INFO" => Severity::Info,
+            "NOTICE" => Severity::Notice,
+            "WARNING" => Severity::Warning,
+            "ERROR" => Severity::Error,
+            "FATAL" => Severity::Fatal,
+            "PANIC" => Severity::Panic,
+            _ => return None,
+        })
+    }
+}
+
 impl DbError {
+    /// An error with no more than the three fields that all have.
+    pub(super) fn new(severity: Severity, code: SqlState, message: String) -> Self {
+        DbError {
+            severity,
+            code,
+            message,
+            detail: None,
+            hint: None,
+            position: None,
+            context: None,
+            schema: None,
+            table: None,
+            column: None,
+            datatype: None,
+            constraint: None,
+            file: None,
+            line: None,
+            routine: None,
+        }
+    }
+
+    /// From the fields of a message; `default` is the severity if they have none that is known. Text that is not
+    /// UTF-8, as before the session's encoding is set, is taken as far as it goes.
+    pub(super) fn parse(mut fields: ErrorFields<'_>, default: Severity) -> io::Result<Self> {
+        let mut error = DbError::new(default, internal_error(), String::new());
+        let (mut position, mut internal_position, mut internal_query) = (None, None, None);
+        let mut severity_known = false;
+        while let Some(field) = fields.next()? {
+            let text = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                // V is S in English whatever the server's language; servers before 9.6 have S alone.
+                b'V' | b'S' => {
+                    if let Some(severity) = Severity::parse(&text)
+                        && (field.type_() == b'V' || !severity_known)
+                    {
+                        error.severity = severity;
+                        severity_known = true;
+                    }
+                }
+                b'C' => error.code = SqlState::parse(&text).unwrap_or_else(internal_error),
+                b'M' => error.message = text,
+                b'D' => error.detail = Some(text),
+                b'H' => error.hint = Some(text),
+                b'P' => position = text.parse().ok(),
+                b'p' => internal_position = text.parse().ok(),
+                b'q' => internal_query = Some(text),
+                b'W' => error.context = Some(text),
+                b's' => error.schema = Some(text),
+                b't' => error.table = Some(text),
+                b'c' => error.column = Some(text),
+                b'd' => error.datatype = Some(text),
+                b'n' => error.constraint = Some(text),
+                b'F' => error.file = Some(text),
+                b'L' => error.line = text.parse().ok(),
+                b'R' => error.routine = Some(text),
+                // "Frontends should silently ignore fields of unrecognized type."
+                _ => {}
+            }
+        }
+        error.position = match (position, internal_position, internal_query) {
+            (Some(position), ..) => Some(Position::Original(position)),
+            (None, Some(position), Some(query)) => Some(Position::Internal { position, query }),
+            _ => None,
+        };
+        Ok(error)
+    }
+
+    /// About how many bytes it keeps.
+    pub(super) fn size(&self) -> usize {
+        let texts = [&self.detail, &self.hint, &self.context, &self.schema, &self.table, &self.column];
+        let more = [&self.datatype, &self.constraint, &self.file, &self.routine];
+        let length = |text: &&Option<String>| text.as_ref().map_or(0, String::len);
+        let query = match &self.position {
+            Some(Position::Internal { query, .. }) => query.len(),
+            _ => 0,
+        };
+        size_of::<DbError>() + self.message.len() + query + texts.iter().chain(&more).map(length).sum::<usize>()
+    }
+
     /// Whether the session ends with it.
     pub fn is_fatal(&self) -> bool {
         self.severity >= Severity::Fatal
     }
 
-    /// Whether a prepared statement is not usable any more: 26000 (it is gone) or 0A000 (its plan must not change its
-    /// result type). The connection has dropped it from its cache: prepare it again, and outside a transaction block
+    /// Whether a prepared statement is not usable any more: 26000 (it is gone) or 0A000 "cached plan must not change
+    /// result type". The connection has dropped it from its cache: prepare it again, and outside a transaction block
     /// try again.
     pub fn is_stale_statement(&self) -> bool {
-        matches!(self.code.code(), "26000" | "0A000")
+        match self.code.code() {
+            "26000" => true,
+            // 0A000 is any unsupported feature. The message is translated, the routine's name is not.
+            "0A000" => {
+                self.routine.as_deref() == Some("RevalidateCachedQuery")
+                    || self.message == "cached plan must not change result type"
+            }
+            _ => false,
+        }
     }
+}
+
+fn internal_error() -> SqlState {
+    SqlState::parse("XX000").expect("five letters and digits")
 }
 
 impl fmt::Display for DbError {
@@ -201,16 +342,36 @@ pub enum SubmitError {
     /// A text with a zero byte, or larger than the protocol allows.
     Unsendable(io::Error),
 }
-impl fmt::Display for Error {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
-    }
-}
-
 impl fmt::Display for SubmitError {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubmitError::NotReady { fault: Some(fault), .. } => write!(f, "the connection has ended: {fault}"),
+            SubmitError::NotReady { phase, fault: None } => {
+                write!(f, "the connection takes no requests while {phase}")
+            }
+            SubmitError::RoundOpen => {
+                f.write_str("a request that fetches in parts, or is not bound yet, must end or be abandoned first")
+            }
+            SubmitError::QueueFull => f.write_str("too much is queued on this connection: read some answers first"),
+            SubmitError::UnknownRequest => f.write_str("this request does not wait for this"),
+            SubmitError::Foreign => {
+                f.write_str("the statement or portal belongs to another connection, or has no name: prepare it here")
+            }
+            SubmitError::ParameterCount { expected, given } => {
+                write!(f, "the statement has {expected} parameters, {given} were given")
+            }
+            SubmitError::Encode { index, source } => write!(f, "parameter ${} cannot be sent: {source}", index + 1),
+            SubmitError::Unsendable(error) => write!(f, "the request cannot be sent: {error}"),
+        }
     }
 }
 
-impl std::error::Error for SubmitError {}
+impl std::error::Error for SubmitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SubmitError::Encode { source, .. } => Some(&**source),
+            SubmitError::Unsendable(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -16,18 +16,26 @@
 //! Any error of the three `receive` functions is the end of the connection. Errors of a single request come as
 //! [`Event::Failed`] and leave the connection usable.
 
+mod answers;
 mod connection;
+mod encode;
 mod error;
+mod events;
+mod exchange;
 mod fault;
 mod frame;
+mod login;
+mod outgoing;
 mod request;
 mod session;
+mod settle;
 mod statements;
 
-pub use connection::{Connection, Phase, Settle};
+pub use connection::{Connection, Phase};
 pub use error::{CopyDirection, DbError, Error, Position, Severity, SubmitError};
 pub use fault::{fault_class, fault_of_io};
 pub use frame::Limits;
 pub use request::{Event, Fetch, Params, Portal, Request, RequestId, TransactionStatus, TypedParams};
 pub use session::{CancelKey, SessionConfig, cancel_request};
+pub use settle::Settle;
 pub use statements::{CacheStats, Column, Statement};

@@ -1,8 +1,13 @@
 //! What a session is started with, and the key that cancels what runs in it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+
+use super::error::Error;
 use super::frame::Limits;
 use crate::config::{ConnectConfig, Secret};
 
@@ -38,6 +43,20 @@ impl SessionConfig {
             command_timeout: config.session.command_timeout,
             limits: Limits::default(),
         }
+    }
+
+    /// Writes the startup message, protocol 3.0.
+    pub(super) fn write_startup(&self, buffer: &mut BytesMut) -> Result<(), Error> {
+        let ours = [("user", &*self.user), ("database", &*self.database), ("client_encoding", "UTF8")];
+        for (name, _) in &self.parameters {
+            if name.is_empty() || ours.iter().any(|(reserved, _)| name.eq_ignore_ascii_case(reserved)) {
+                return Err(Error::Config(Cow::Owned(format!("{name:?} cannot be a startup parameter"))));
+            }
+        }
+        let theirs = self.parameters.iter().map(|(name, value)| (&**name, &**value));
+        frontend::startup_message(ours.into_iter().chain(theirs), buffer).map_err(|_| {
+            Error::Config(Cow::Borrowed("user, database and startup parameters must not contain a zero byte"))
+        })
     }
 }
 
