@@ -1,1 +1,5 @@
 //! Runs the pool machine over a runtime.
+
+mod channel;
+
+pub use channel::Channel;

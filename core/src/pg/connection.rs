@@ -444,6 +444,11 @@ impl Connection {
         self.statements.get(sql, types)
     }
 
+    /// Whether a statement was prepared on this connection.
+    pub fn owns(&self, statement: &Statement) -> bool {
+        statement.owner == self.owner
+    }
+
     /// How the statement cache did.
     pub fn cache_stats(&self) -> CacheStats {
         self.statements.stats()

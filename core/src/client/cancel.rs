@@ -1,0 +1,184 @@
+//! CancelRequests (protocol section 55.2.8): a stop sign on a connection of its own.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::deadline::within;
+use super::error::Error;
+use crate::pg::{self, CancelKey};
+use crate::pool::{Fault, FaultClass};
+use crate::runtime::{Address, Runtime, Stream};
+
+/// How long [`CancelToken::cancel`] tries.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Cancels what one lease runs, from any task.
+///
+/// The token is void once its lease has ended: it never reaches the connection's next user, and a cancel that is under
+/// way keeps the connection from being given to one.
+#[derive(Clone)]
+pub struct CancelToken<R: Runtime> {
+    runtime: R,
+    address: Address,
+    key: CancelKey,
+    gate: Arc<Gate>,
+}
+
+impl<R: Runtime> CancelToken<R> {
+    pub(super) fn new(runtime: R, address: Address, key: CancelKey, gate: Arc<Gate>) -> Self {
+        CancelToken { runtime, address, key, gate }
+    }
+
+    /// Asks the server to stop what the session is doing; the query then fails with SQLSTATE 57014, unless it was over
+    /// already. Takes a connection of its own and at most five seconds. Says whether the lease was still there to be
+    /// cancelled.
+    ///
+    /// Do not drop the future half-way: a stop sign of unknown whereabouts costs the pool the connection.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the server could not be reached.
+    pub async fn cancel(&self) -> Result<bool, Error> {
+        let Some(mut pass) = self.gate.enter() else { return Ok(false) };
+        let deadline = self.runtime.now() + CANCEL_TIMEOUT;
+        let sent = within(&self.runtime, deadline, send(&self.runtime, &self.address, &self.key, &mut pass.unsure));
+        match sent.await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(Error::Io {
+                kind: error.kind(),
+                fault: pg::fault_of_io("sending a cancel request", &error),
+                cause: None,
+            }),
+        }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for CancelToken<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken").field("address", &self.address).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// Sends a CancelRequest and waits until the server has closed its end: by then the signal is on its way, and it cannot
+/// hit what is sent afterwards (PEERS 29). In between, `unsure` is set: dropped or failed there, the request may still
+/// arrive at any time.
+pub(super) async fn send<R: Runtime>(
+    runtime: &R,
+    address: &Address,
+    key: &CancelKey,
+    unsure: &mut bool,
+) -> io::Result<()> {
+    let mut stream = runtime.connect(address).await?;
+    let request = pg::cancel_request(key);
+    let mut sent = 0;
+    *unsure = true;
+    poll_fn(|cx| {
+        while sent < request.len() {
+            match stream.poll_write(cx, &request[sent..]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => sent += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        read_to_end(&mut stream, cx)
+    })
+    .await?;
+    *unsure = false;
+    Ok(())
+}
+
+fn read_to_end(stream: &mut impl Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    // A server says nothing here, but for an ErrorResponse when it is starting up or has no room: then it has closed
+    // its end, and cancelled nothing.
+    let mut ignored = [0; 256];
+    loop {
+        match stream.poll_read(cx, &mut ignored) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Keeps a lease's cancel tokens from reaching beyond it.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    under_way: u32,
+    used: bool,
+    unsure: bool,
+    waker: Option<Waker>,
+}
+
+/// A cancel that is under way.
+struct Pass<'a> {
+    gate: &'a Gate,
+    /// Whether the request may have reached the server without the server's end having been seen.
+    unsure: bool,
+}
+
+impl Gate {
+    fn enter(&self) -> Option<Pass<'_>> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        state.under_way += 1;
+        state.used = true;
+        Some(Pass { gate: self, unsure: false })
+    }
+
+    /// Voids the tokens. Whether any was used.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.lock();
+        state.closed = true;
+        state.used
+    }
+
+    /// Waits until no cancel is under way.
+    ///
+    /// # Errors
+    /// If one was given up half-way: it may still come, whenever it likes.
+    pub(super) fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let mut state = self.lock();
+        if state.under_way > 0 {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(match state.unsure {
+            false => Ok(()),
+            true => {
+                Err(Fault::new(FaultClass::Transient, "a cancel request was given up half-way and may still arrive"))
+            }
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.gate.lock();
+            state.under_way -= 1;
+            state.unsure |= self.unsure;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

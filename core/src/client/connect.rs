@@ -1,0 +1,174 @@
+//! Opening a session.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use super::connection::{Client, Origin};
+use super::deadline::within;
+use super::types::TypeCache;
+use crate::config::{ConnectConfig, Host, Secret};
+use crate::driver::Channel;
+use crate::pg::{self, Connection, Event, SessionConfig};
+use crate::pool::{Fault, FaultClass, HostId};
+use crate::runtime::{Address, Runtime};
+use crate::time::Instant;
+
+/// Where fresh credentials come from. Asked for every connection, so that rotated ones need no new pool (PEERS 23).
+///
+/// Implemented by closures: `move || { let vault = vault.clone(); async move { Ok(Login::password(vault.read().await?)) } }`
+pub trait Credentials: Send + Sync + 'static {
+    /// The credentials to log in with now. The future is dropped when connect_timeout has passed.
+    fn login(&self) -> LoginFuture<'_>;
+}
+
+/// The credentials, when they are there.
+pub type LoginFuture<'a> = Pin<Box<dyn Future<Output = Result<Login, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
+
+impl<C, F> Credentials for C
+where
+    C: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Login, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    fn login(&self) -> LoginFuture<'_> {
+        Box::pin(self())
+    }
+}
+
+/// Credentials; what is `None` is taken from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Login {
+    /// The user.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+}
+
+impl Login {
+    /// The configured user with this password.
+    pub fn password(password: impl Into<Arc<str>>) -> Self {
+        Login { user: None, password: Some(Secret::new(password)) }
+    }
+}
+
+/// What a session is opened with.
+pub(super) struct Opening<'a, R: Runtime> {
+    pub(super) runtime: &'a R,
+    pub(super) config: &'a ConnectConfig,
+    pub(super) credentials: Option<&'a dyn Credentials>,
+    pub(super) types: &'a Arc<TypeCache>,
+}
+
+impl<R: Runtime> Opening<'_, R> {
+    /// Opens a session with the first address of the host that gives one, each in its share of the time that is left.
+    pub(super) async fn open(&self, id: HostId, deadline: Instant) -> Result<Client<R>, Fault> {
+        let Some(host) = self.config.hosts.get(usize::from(id.0)) else {
+            return Err(Fault::new(FaultClass::Permanent, format!("there is no host number {}", id.0)));
+        };
+        let session = Arc::new(self.session(deadline).await?);
+        let addresses = self.addresses(host, deadline).await?;
+        let mut last = Fault::new(FaultClass::Transient, format!("{} has no address", Label(host)));
+        for (n, address) in addresses.iter().enumerate() {
+            let now = self.runtime.now();
+            let share = (deadline - now) / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+            let attempt = self.attempt(address, &session);
+            match within(self.runtime, now + share, attempt).await {
+                Some(Ok(channel)) => {
+                    let origin = Origin { host: id, address: address.clone(), writable: true };
+                    return Ok(Client::new(channel, origin, Arc::clone(self.types), &self.config.session));
+                }
+                Some(Err(fault)) => last = Self::at(host, address, &fault),
+                None => {
+                    let fault = Fault::new(FaultClass::Transient, format!("no answer within {share:.1?}"));
+                    last = Self::at(host, address, &fault);
+                }
+            }
+            // What the server behind one address says of our login the others would say too.
+            if last.class == FaultClass::Permanent {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    async fn session(&self, deadline: Instant) -> Result<SessionConfig, Fault> {
+        let mut session = SessionConfig::new(self.config);
+        let Some(credentials) = self.credentials else { return Ok(session) };
+        let failed = |why: &dyn fmt::Display| {
+            Fault::new(FaultClass::Transient, format!("the credentials provider failed: {why}"))
+        };
+        match within(self.runtime, deadline, credentials.login()).await {
+            Some(Ok(login)) => {
+                session.user = login.user.unwrap_or(session.user);
+                session.password = login.password.or(session.password);
+                Ok(session)
+            }
+            Some(Err(error)) => Err(failed(&error)),
+            None => Err(failed(&"no answer within connect_timeout")),
+        }
+    }
+
+    async fn addresses(&self, host: &Host, deadline: Instant) -> Result<Vec<Address>, Fault> {
+        let (name, port) = match host {
+            Host::Tcp { host, port } => (host, *port),
+            Host::Unix { directory, port } => {
+                return Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{port}")))]);
+            }
+        };
+        if let Ok(ip) = name.parse() {
+            return Ok(vec![Address::Tcp(std::net::SocketAddr::new(ip, port))]);
+        }
+        let doing = format!("resolving {name}");
+        match within(self.runtime, deadline, self.runtime.resolve(name, port)).await {
+            Some(Ok(addresses)) => Ok(addresses.into_iter().map(Address::Tcp).collect()),
+            Some(Err(error)) => Err(pg::fault_of_io(&doing, &error)),
+            None => Err(Fault::new(FaultClass::Transient, format!("{doing}: no answer within connect_timeout"))),
+        }
+    }
+
+    /// Connects and logs in.
+    async fn attempt(&self, address: &Address, session: &Arc<SessionConfig>) -> Result<Channel<R>, Fault> {
+        let stream = self
+            .runtime
+            .connect(address)
+            .await
+            .map_err(|error| Fault::new(FaultClass::Transient, error.to_string()))?;
+        let machine = Connection::new(Arc::clone(session), self.runtime.now()).map_err(|error| error.fault())?;
+        let mut channel = Channel::new(self.runtime.clone(), stream, machine);
+        poll_fn(|cx| {
+            loop {
+                if let Event::Ready = ready!(channel.poll_event(cx)).map_err(|error| error.fault())? {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await?;
+        Ok(channel)
+    }
+
+    /// The fault with where it happened.
+    fn at(host: &Host, address: &Address, fault: &Fault) -> Fault {
+        let place = match (host, address) {
+            (Host::Tcp { host: name, .. }, Address::Tcp(address)) if *name != address.ip().to_string() => {
+                format!("{} ({})", Label(host), address.ip())
+            }
+            _ => Label(host).to_string(),
+        };
+        Fault { message: format!("connecting to {place}: {}", fault.message).into(), ..fault.clone() }
+    }
+}
+
+/// A host for people.
+pub(super) struct Label<'a>(pub(super) &'a Host);
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Host::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Host::Unix { directory, port } => write!(f, "{}/.s.PGSQL.{port}", directory.display()),
+        }
+    }
+}

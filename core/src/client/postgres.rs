@@ -1,0 +1,261 @@
+//! [`Postgres`]: the manager that lets a pool have PostgreSQL connections.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::connect::{Credentials, Opening};
+use super::connection::Client;
+use super::drain;
+use super::error::Error;
+use super::limit::Limit;
+use super::simple::SimpleQueryMessage;
+use super::types::TypeCache;
+use crate::config::{ConnectConfig, ResetPolicy};
+use crate::manager::{Manager, Returned};
+use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
+use crate::runtime::{Abort, Peek, Runtime, Stream};
+use crate::time::Instant;
+
+/// CancelRequests of one pool that are under way at a time: each is a connection that counts against the server's
+/// max_connections for its short life.
+const MAX_CANCELS: usize = 4;
+
+/// Whether the session takes writes. A statement without a plan or a snapshot, that every version has: as cheap as
+/// `SELECT 1`, which would pass on a demoted primary (PEERS 17).
+const ROLE: &str = "SHOW transaction_read_only";
+
+/// Why: the session's own setting, or the server's.
+const ROLE_SOURCE: &str =
+    "SELECT source = 'session' FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'";
+
+/// `DISCARD ALL` without DEALLOCATE ALL, which would pull the prepared statements from under the cache, and without
+/// DISCARD PLANS, which nobody can see but in the planner's work. (The list is the documentation's, page DISCARD.)
+const DISCARD: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
+     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
+
+/// Opens, checks, resets and closes PostgreSQL connections for a pool.
+pub struct Postgres<R: Runtime> {
+    runtime: R,
+    config: Arc<ConnectConfig>,
+    credentials: Option<Box<dyn Credentials>>,
+    on_connect_sql: Option<String>,
+    on_connect: Option<Box<OnConnect<R>>>,
+    types: Arc<TypeCache>,
+    cancels: Limit,
+}
+
+type OnConnect<R> =
+    dyn for<'c> Fn(&'c mut Client<R>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'c>> + Send + Sync;
+
+impl<R: Runtime> Postgres<R> {
+    /// A manager of connections as configured.
+    pub fn new(runtime: R, config: ConnectConfig) -> Self {
+        Postgres {
+            runtime,
+            config: Arc::new(config),
+            credentials: None,
+            on_connect_sql: None,
+            on_connect: None,
+            types: Arc::default(),
+            cancels: Limit::new(MAX_CANCELS),
+        }
+    }
+
+    /// Asks `credentials` for user and password at every connect.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: impl Credentials) -> Self {
+        self.credentials = Some(Box::new(credentials));
+        self
+    }
+
+    /// Runs these statements in every new session, and again after a reset by [`ResetPolicy::DiscardAll`].
+    #[must_use]
+    pub fn with_on_connect_sql(mut self, sql: impl Into<String>) -> Self {
+        self.on_connect_sql = Some(sql.into());
+        self
+    }
+
+    /// Calls `hook` with every new session before it enters the pool, within connect_timeout. An error closes it.
+    #[must_use]
+    pub fn with_on_connect<F>(mut self, hook: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut Client<R>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'c>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.on_connect = Some(Box::new(hook));
+        self
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ConnectConfig {
+        &self.config
+    }
+
+    async fn set_up(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        client.origin.writable = takes_writes(client).await.map_err(|error| error.fault())?;
+        if let Some(sql) = &self.on_connect_sql {
+            client.batch_execute(sql).await.map_err(|error| prefixed("the on_connect statements failed", &error))?;
+        }
+        if let Some(hook) = &self.on_connect {
+            hook(client).await.map_err(|error| prefixed("the on_connect hook failed", &error))?;
+        }
+        client.channel.machine_mut().take_queries();
+        match self.state(client) {
+            Fate::Clean => Ok(()),
+            _ => {
+                Err(Fault::new(FaultClass::Permanent, "on_connect left a transaction or a request open: end it there"))
+            }
+        }
+    }
+
+    async fn apply_policy(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        let result = match &self.config.session.reset {
+            ResetPolicy::Nothing => return Ok(()),
+            ResetPolicy::Sql(sql) => client.batch_execute(sql).await,
+            ResetPolicy::DiscardAll => match &self.on_connect_sql {
+                None => client.batch_execute(DISCARD).await,
+                Some(sql) => client.batch_execute(&format!("{DISCARD};{sql}")).await,
+            },
+        };
+        result.map_err(|error| prefixed("the reset statements failed", &error))
+    }
+
+    fn state(&self, client: &Client<R>) -> Fate {
+        client.channel.machine().fate()
+    }
+}
+
+impl<R: Runtime> Manager for Postgres<R> {
+    type Connection = Client<R>;
+
+    async fn connect(&self, host: HostId, deadline: Instant) -> Result<(Client<R>, ServerFacts), Fault> {
+        let opening = Opening {
+            runtime: &self.runtime,
+            config: &self.config,
+            credentials: self.credentials.as_deref(),
+            types: &self.types,
+        };
+        let mut client = opening.open(host, deadline).await?;
+        self.set_up(&mut client).await?;
+        let role = if client.origin.writable { Role::Primary } else { Role::Standby };
+        let facts = ServerFacts { backend_pid: client.backend_pid(), role };
+        Ok((client, facts))
+    }
+
+    async fn validate(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        check_role(client).await?;
+        client.channel.machine_mut().take_queries();
+        Ok(())
+    }
+
+    async fn reset(&self, client: &mut Client<R>, how: ResetHow, _deadline: Instant) -> Result<(), Fault> {
+        if how == ResetHow::Drain {
+            drain::settle(client, &self.cancels).await?;
+            if std::mem::take(&mut client.role_doubt) {
+                check_role(client).await?;
+            }
+        }
+        self.apply_policy(client).await?;
+        client.channel.machine_mut().take_queries();
+        match self.state(client) {
+            Fate::Clean => Ok(()),
+            _ => Err(Fault::new(FaultClass::Transient, "the reset statements left a transaction open")),
+        }
+    }
+
+    fn peek(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        match client.channel.stream().peek() {
+            Peek::Quiet => Ok(()),
+            Peek::Readable | Peek::Ended => {
+                let before = client.channel.received();
+                match self.poll_idle(client, &mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(fault) => Err(fault),
+                    Poll::Pending if client.channel.received() != before => Ok(()),
+                    // The runtime has not caught up with the socket. It may be the server's farewell, as in an outage
+                    // it is on every connection at once; a healthy one costs less to replace.
+                    Poll::Pending => Err(Fault::new(FaultClass::Transient, "the connection has ended or is about to")),
+                }
+            }
+        }
+    }
+
+    fn poll_idle(&self, client: &mut Client<R>, cx: &mut Context<'_>) -> Poll<Fault> {
+        loop {
+            match client.channel.poll_event(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(event)) => drop(client.absorb(event)),
+                Poll::Ready(Err(error)) => return Poll::Ready(error.fault()),
+            }
+        }
+    }
+
+    fn returned(&self, client: &mut Client<R>) -> Returned {
+        client.end_lease();
+        let cancelled = client.gate.as_ref().is_some_and(|gate| gate.close());
+        if !cancelled {
+            client.gate = None;
+        }
+        let doubt = cancelled || client.role_doubt;
+        let machine = client.channel.machine_mut();
+        let fate = match machine.fate() {
+            Fate::Clean if doubt => Fate::Dirty,
+            fate => fate,
+        };
+        let fault = machine.fault().filter(|_| fate == Fate::Broken).cloned().map(Box::new);
+        Returned { fate, queries: machine.take_queries(), fault }
+    }
+
+    async fn close(&self, client: Client<R>) {
+        client.channel.close().await;
+    }
+
+    fn abort_handle(&self, client: &Client<R>) -> Option<Arc<dyn Abort>> {
+        Some(client.channel.stream().abort_handle())
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Postgres<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("runtime", &self.runtime).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A round trip that fails if the session took writes when it began and does not any more.
+async fn check_role<R: Runtime>(client: &mut Client<R>) -> Result<(), Fault> {
+    if takes_writes(client).await.map_err(|error| error.fault())? || !client.origin.writable {
+        return Ok(());
+    }
+    if first_value(client, ROLE_SOURCE).await.map_err(|error| error.fault())?.as_deref() == Some("t") {
+        return Err(Fault::new(
+            FaultClass::Transient,
+            "a lease left the session read-only (default_transaction_read_only)",
+        ));
+    }
+    Err(Fault::new(
+        FaultClass::WrongRole,
+        "the server took writes when the session began and is read-only now: demoted?",
+    ))
+}
+
+async fn takes_writes<R: Runtime>(client: &mut Client<R>) -> Result<bool, Error> {
+    Ok(first_value(client, ROLE).await?.as_deref() == Some("off"))
+}
+
+async fn first_value<R: Runtime>(client: &mut Client<R>, sql: &str) -> Result<Option<String>, Error> {
+    let messages = client.simple_query(sql).await?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
+}
+
+fn prefixed(what: &str, error: &Error) -> Fault {
+    let fault = error.fault();
+    Fault { message: format!("{what}: {}", fault.message).into(), ..fault }
+}

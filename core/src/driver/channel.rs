@@ -1,0 +1,154 @@
+//! A connection machine on a stream, driven by whichever task holds it: no task of its own, no hop between tasks.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::pg::{Connection, Error, Event};
+use crate::runtime::{Runtime, Stream};
+
+/// What one read takes at most. Small answers come in one read whatever it is; large ones are fewer reads with more,
+/// and every open connection owns one such buffer.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// Carries bytes between a stream and a connection machine.
+///
+/// All protocol state is in the machine, so any future over a channel may be dropped at any point.
+pub struct Channel<R: Runtime> {
+    runtime: R,
+    stream: R::Stream,
+    machine: Connection,
+    buffer: Box<[u8]>,
+    received: u64,
+    /// Why writing is over, while the server's last words may still be unread.
+    write_error: Option<io::Error>,
+}
+
+impl<R: Runtime> Channel<R> {
+    /// Joins the two.
+    pub fn new(runtime: R, stream: R::Stream, machine: Connection) -> Self {
+        Channel {
+            runtime,
+            stream,
+            machine,
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            received: 0,
+            write_error: None,
+        }
+    }
+
+    /// The next event. Writes what is queued and reads what is there as long as there is none, and goes on writing
+    /// while it reads: a server that sends while it has not yet read all of a request would otherwise wait for us as
+    /// we for it.
+    ///
+    /// # Errors
+    /// What ended the connection, after the events from before.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            if let Some(event) = self.machine.poll_event() {
+                return Poll::Ready(Ok(event));
+            }
+            ready!(self.poll_pump(cx))?;
+        }
+    }
+
+    /// Writes what can be written and reads once. Ready when something was received: the machine may have events.
+    ///
+    /// # Errors
+    /// What ended the connection. The machine may have events from before.
+    pub fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = self.machine.error() {
+            return Poll::Ready(Err(error.clone()));
+        }
+        self.flush(cx);
+        let read = match self.stream.poll_read(cx, &mut self.buffer) {
+            Poll::Ready(read) => read,
+            Poll::Pending => match self.write_error.take() {
+                None => return Poll::Pending,
+                Some(error) => return Poll::Ready(Err(self.machine.receive_io_error(self.runtime.now(), &error))),
+            },
+        };
+        let now = self.runtime.now();
+        Poll::Ready(match read {
+            Ok(0) => {
+                let phase = self.machine.phase();
+                self.machine.receive_eof(now).and(Err(Error::Closed { phase, cause: None }))
+            }
+            Ok(n) => {
+                self.received += n as u64;
+                self.machine.receive(now, &self.buffer[..n])
+            }
+            Err(error) => Err(self.machine.receive_io_error(now, &error)),
+        })
+    }
+
+    /// Writes until there is nothing left or the socket takes no more. An error is kept until what the server said
+    /// before it hung up has been read.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        while self.write_error.is_none() && !self.machine.outgoing().is_empty() {
+            match self.stream.poll_write(cx, self.machine.outgoing()) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => self.machine.sent(n),
+                Poll::Ready(Err(error)) => self.write_error = Some(error),
+            }
+        }
+    }
+
+    /// Says goodbye, if the session still is in a state to do so, and reads until the server has closed its end.
+    pub async fn close(mut self) {
+        self.machine.terminate();
+        let mut ended = false;
+        poll_fn(|cx| {
+            self.flush(cx);
+            if self.write_error.is_some() {
+                return Poll::Ready(());
+            }
+            if !ended && self.machine.outgoing().is_empty() {
+                let closed = ready!(self.stream.poll_close(cx));
+                ended = true;
+                if closed.is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            loop {
+                if let Ok(0) | Err(_) = ready!(self.stream.poll_read(cx, &mut self.buffer)) {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Connection {
+        &self.machine
+    }
+
+    /// The machine, to submit requests to it.
+    pub fn machine_mut(&mut self) -> &mut Connection {
+        &mut self.machine
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &R::Stream {
+        &self.stream
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Channel<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("stream", &self.stream).field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
