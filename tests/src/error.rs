@@ -1,13 +1,15 @@
 //! What can go wrong in the testkit.
 
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// The result of a testkit operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure of the testkit or of the server under test.
-#[derive(Debug, thiserror::Error)]
+///
+/// Debug shows the same text as Display: a failed `unwrap` in a test is to show a log's lines as lines.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The operating system refused something.
     #[error("{what}: {source}")]
@@ -52,6 +54,12 @@ pub enum Error {
         /// What was seen instead.
         detail: String,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

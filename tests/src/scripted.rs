@@ -162,7 +162,7 @@ impl ScriptedServer {
         self.shared.lock().script = script;
     }
 
-    /// Lets every connection that hangs now go on with its next step.
+    /// Lets every connection that hangs now, or has yet to come to its first [`Step::Hang`], go on with the next step.
     pub fn release(&self) {
         self.shared.lock().releases += 1;
         self.shared.changed.notify_all();

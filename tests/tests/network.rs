@@ -117,7 +117,7 @@ fn black_holes_hold_everything_back_until_resumed() {
 }
 
 #[test]
-fn delays_each_way_without_adding_up() {
+fn delays_each_way() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
     exchange(&mut stream, b"warm").unwrap();

@@ -1,7 +1,7 @@
 //! The testkit's own tests: its servers.
 
 use pgweir_tests::{Auth, Client, ClientConfig, Endpoint, Error, LIMIT, LocalPostgres, Signal, StopMode, eventually};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -47,6 +47,23 @@ fn settings_are_applied_and_reloaded() {
     server.configure("max_connections", 9).unwrap();
     server.restart().unwrap();
     assert_eq!(server.psql("SHOW max_connections").unwrap(), "9");
+}
+
+#[test]
+fn tls_is_offered_only_with_a_certificate() {
+    let answer_to_ssl_request = |server: &LocalPostgres| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).unwrap();
+        let mut answer = [0];
+        stream.read_exact(&mut answer).unwrap();
+        char::from(answer[0])
+    };
+    // A self-signed certificate for localhost and 127.0.0.1 that serves nothing but tests.
+    let (certificate, key) = (include_str!("data/localhost.crt"), include_str!("data/localhost.key"));
+    let server = LocalPostgres::builder().tls(certificate, key).start().unwrap();
+    assert_eq!(answer_to_ssl_request(&server), 'S');
+    assert_eq!(answer_to_ssl_request(&start()), 'N');
 }
 
 #[test]

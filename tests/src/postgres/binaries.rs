@@ -45,7 +45,7 @@ impl Binaries {
                 Ok(Binaries { folder, version })
             }
             Ok(output) => Err(Error::Failed {
-                what: format!("{} --version: {}", program.display(), output.status),
+                what: format!("{} --version: {}{}", program.display(), output.status, hint(&folder)),
                 output: String::from_utf8_lossy(&output.stderr).into_owned(),
             }),
             Err(source) => {
@@ -73,6 +73,15 @@ impl Binaries {
                 Binaries::at(&folder, run_as)
             }
         }
+    }
+}
+
+/// npm's packages of PostgreSQL come without symbolic links; a script of theirs makes them, unless it was not run.
+fn hint(folder: &Path) -> &'static str {
+    if folder.join("../pg-symlinks.json").is_file() {
+        ". This is an npm package unpacked by hand: run `node scripts/hydrate-symlinks.js` in it once"
+    } else {
+        ""
     }
 }
 
