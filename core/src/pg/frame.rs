@@ -69,6 +69,12 @@ impl Framer {
         self.buffer = BytesMut::new();
     }
 
+    /// Bytes reserved.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The next message, if it is complete.
     pub(super) fn next(&mut self, phase: Phase, limits: &Limits) -> Result<Option<Frame>, Error> {
         let Some(&tag) = self.buffer.first() else {
