@@ -144,7 +144,7 @@ impl Machine {
     /// Whether a connection that went idle at `since` needs no round trip before its next lease.
     #[inline]
     fn is_fresh(&self, life: &Life, since: Instant, now: Instant) -> bool {
-        let proved_within = |proof: Instant| now - proof <= self.config.validation_interval;
+        let proved_within = |proof: Instant| now <= proof + self.config.validation_interval;
         !self.slots.is_suspect(life)
             && match self.config.validation {
                 ValidationPolicy::Interval => proved_within(since.max(life.checked)),
@@ -170,14 +170,14 @@ impl Machine {
     #[inline]
     fn granted(&mut self, now: Instant, index: u32, waiter: &Waiter, actions: &mut Vec<Action>) {
         let conn = self.slots.id(index);
-        let waited = now - waiter.arrival;
         self.totals.acquisitions += 1;
         self.totals.peak_active = self.totals.peak_active.max(self.slots.lent());
-        self.totals.wait.record(waited.as_nanos() as u64);
+        self.totals.wait.record(now.nanos_since(waiter.arrival));
         self.arm(now + waiter.leak_after, TimerKind::Leak);
         actions.push(Action::Grant { waiter: waiter.id, conn });
         let slow = self.config.acquire_slow;
-        if !slow.is_zero() && waited >= slow {
+        if now > waiter.arrival && !slow.is_zero() && now - waiter.arrival >= slow {
+            let waited = now - waiter.arrival;
             self.slow_waits.record(now, self.settled());
             self.unsettled = true;
             self.notice(Notice::AcquireSlow { conn, site: waiter.site, waited }, actions);
@@ -278,14 +278,14 @@ impl Machine {
         } else {
             self.totals.releases += 1;
             self.totals.queries = self.totals.queries.saturating_add(queries);
-            self.totals.usage.record((now - lease.since).as_nanos() as u64);
+            self.totals.usage.record(now.nanos_since(lease.since));
         }
     }
 
     /// Takes an acquisition back.
     pub(super) fn uncount(&mut self, lease: &Lease) {
         self.totals.acquisitions -= 1;
-        self.totals.wait.unrecord((lease.since - lease.arrival).as_nanos() as u64);
+        self.totals.wait.unrecord(lease.since.nanos_since(lease.arrival));
     }
 
     pub(super) fn leak_resolved(&mut self, now: Instant, index: u32, lease: &Lease, actions: &mut Vec<Action>) {

@@ -157,6 +157,9 @@ impl Machine {
     ///
     /// A `now` earlier than a previous one counts as that one. Everything due is expired first, then the event is
     /// applied. No event panics: unknown and stale ids change nothing.
+    // Inlined so that where the event is known, as it is for the driver's acquire and release, nothing is left of the
+    // dispatch.
+    #[inline(always)]
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         let now = now.max(self.now);
         self.now = now;
@@ -178,6 +181,7 @@ impl Machine {
     }
 
     /// Everything but acquire and release.
+    #[inline(never)]
     fn handle_rarely(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Start { lazy } => self.start(now, lazy, actions),
@@ -208,6 +212,7 @@ impl Machine {
     }
 
     /// Everything that follows from a change of slots, links or rules, in the order in which it matters.
+    #[inline(never)]
     pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.unsettled = false;
         if matches!(self.phase, Phase::Initializing(_) | Phase::Running) {

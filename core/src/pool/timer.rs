@@ -74,6 +74,7 @@ impl Bound {
 
 impl Machine {
     /// Acts on everything due, then makes the bound exact.
+    #[inline(never)]
     pub(super) fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.slow_waits.turn(now, self.settled());
         if self.recent_fault.as_ref().is_some_and(|(at, _)| now - *at >= FAULT_MEMORY) {
