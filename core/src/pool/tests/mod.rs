@@ -1,4 +1,5 @@
 //! Tests of the pool machine in virtual time, each named after the rule that it shows.
 
 mod lending;
+mod random;
 mod rig;
