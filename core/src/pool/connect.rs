@@ -142,7 +142,7 @@ impl Machine {
         self.unsettled = true;
         let link = &mut self.links[usize::from(host.0)];
         link.ended();
-        link.succeeded(now);
+        link.succeeded(now, since);
         let took = now - since;
         self.totals.opened += 1;
         self.totals.create.record(took.as_nanos() as u64);
