@@ -97,15 +97,24 @@ impl<R: Runtime> Channel<R> {
     }
 
     /// Says goodbye, if the session still is in a state to do so, and reads until the server has closed its end.
+    ///
+    /// A request that was dropped with much of it unsent is not sent to its end for the sake of a goodbye: the server
+    /// takes the end of the stream for one.
     pub async fn close(mut self) {
-        self.machine.terminate();
         let mut ended = false;
+        let mut goodbye = self.machine.unsent() <= READ_BUFFER;
+        if goodbye {
+            self.machine.terminate();
+        }
         poll_fn(|cx| {
-            self.flush(cx);
+            if goodbye {
+                self.flush(cx);
+                goodbye = !self.machine.outgoing().is_empty();
+            }
             if self.write_error.is_some() {
                 return Poll::Ready(());
             }
-            if !ended && self.machine.outgoing().is_empty() {
+            if !ended && !goodbye {
                 let closed = ready!(self.stream.poll_close(cx));
                 ended = true;
                 if closed.is_err() {

@@ -46,7 +46,7 @@ pub(super) fn encode(
         });
     }
     let mut closes = 0;
-    for name in statements.to_close(CLOSES) {
+    for name in statements.due_for_close(CLOSES) {
         frontend::close(b'S', name, out).map_err(SubmitError::Unsendable)?;
         closes += 1;
     }

@@ -163,17 +163,24 @@ pub enum Position {
     },
 }
 
-/// How bad an error or notice is.
+/// How bad an error or notice is, in the server's own words.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)] // the server's own words
 pub enum Severity {
+    /// For developers.
     Debug,
+    /// For administrators.
     Log,
+    /// Asked for by the user.
     Info,
+    /// Worth knowing.
     Notice,
+    /// Likely a mistake.
     Warning,
+    /// The command, and with it the transaction, has failed.
     Error,
+    /// The session has ended.
     Fatal,
+    /// All sessions have ended.
     Panic,
 }
 

@@ -36,6 +36,9 @@ pub(super) fn fault_of(error: &Error) -> Fault {
     // The fault shows the code by itself.
     let message = match error {
         Error::Server(db) => db.message.clone(),
+        Error::Closed { phase, cause: Some(cause) } => {
+            format!("the server closed the connection while {phase}: {}", cause.message)
+        }
         other => other.to_string(),
     };
     Fault { class, sqlstate: error.sqlstate(), message: message.into() }

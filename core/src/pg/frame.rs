@@ -49,9 +49,11 @@ pub(super) enum Frame {
 #[derive(Default)]
 pub(super) struct Framer {
     buffer: BytesMut,
+    /// Whether the buffer has held more than [`KEEP`]. Its capacity does not tell once messages were cut from it.
+    large: bool,
 }
 
-/// Receive buffers above this are let go when they are empty.
+/// A receive buffer that has held more than this is let go when it is empty.
 const KEEP: usize = 1 << 20;
 /// Tag and length.
 const HEADER: usize = 5;
@@ -62,17 +64,25 @@ impl Framer {
     /// Keeps `bytes` until they make a message.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.large |= self.buffer.len() > KEEP;
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.buffer = BytesMut::new();
+        self.large = false;
+    }
+
+    /// Whether `n` bytes more fit into what is reserved.
+    #[cfg(test)]
+    pub(super) fn has_room(&mut self, n: usize) -> bool {
+        self.buffer.try_reclaim(n)
     }
 
     /// The next message, if it is complete.
     pub(super) fn next(&mut self, phase: Phase, limits: &Limits) -> Result<Option<Frame>, Error> {
         let Some(&tag) = self.buffer.first() else {
-            if self.buffer.capacity() > KEEP {
+            if self.large {
                 self.clear();
             }
             return Ok(None);

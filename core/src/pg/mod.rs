@@ -30,6 +30,8 @@ mod request;
 mod session;
 mod settle;
 mod statements;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, Phase};
 pub use error::{CopyDirection, DbError, Error, Position, Severity, SubmitError};

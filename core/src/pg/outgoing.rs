@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-/// Send buffers above this are let go when they are empty.
+/// A send buffer that has held more than this is let go when it is empty.
 const KEEP: usize = 1 << 20;
 
 /// The bytes queued for the server.
@@ -11,6 +11,8 @@ pub(super) struct Outgoing {
     buffer: BytesMut,
     /// Bytes written since the connection began: the offset of the buffer's first byte.
     written: u64,
+    /// Whether the buffer has held more than [`KEEP`]. Its capacity does not tell once it was written from.
+    large: bool,
 }
 
 impl Outgoing {
@@ -36,8 +38,8 @@ impl Outgoing {
         assert!(n <= self.buffer.len(), "{n} bytes sent of {} queued", self.buffer.len());
         self.buffer.advance(n);
         self.written += n as u64;
-        if self.buffer.is_empty() && self.buffer.capacity() > KEEP {
-            self.buffer = BytesMut::new();
+        if self.buffer.is_empty() && self.large {
+            self.clear();
         }
     }
 
@@ -48,6 +50,7 @@ impl Outgoing {
         } else {
             self.buffer.extend_from_slice(scratch);
         }
+        self.large |= self.buffer.len() > KEEP;
         scratch.clear();
         if scratch.capacity() > KEEP {
             *scratch = BytesMut::new();
@@ -76,9 +79,40 @@ impl Outgoing {
     /// Forgets what is not written.
     pub(super) fn clear(&mut self) {
         self.buffer = BytesMut::new();
+        self.large = false;
     }
 
     fn index(&self, offset: u64) -> usize {
         usize::try_from(offset - self.written).expect("an offset within the buffer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_can_be_taken_back_and_added_to() {
+        let mut out = Outgoing::default();
+        for text in ["one", "two", "three"] {
+            out.append(&mut BytesMut::from(text));
+        }
+        out.sent(1);
+        out.remove(3, 6);
+        assert_eq!(out.bytes(), b"nethree");
+        out.insert(3, b"-and-");
+        out.insert(out.end(), b"!");
+        assert_eq!((out.bytes(), out.written(), out.end()), (&b"ne-and-three!"[..], 1, 14));
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_kept() {
+        let mut out = Outgoing::default();
+        let mut scratch = BytesMut::from(&vec![0; 3 * KEEP][..]);
+        out.append(&mut scratch);
+        out.sent(2 * KEEP);
+        out.append(&mut BytesMut::from("more"));
+        out.sent(out.len());
+        assert!(!out.buffer.try_reclaim(KEEP), "more than a megabyte is still reserved");
     }
 }

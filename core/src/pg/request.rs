@@ -154,7 +154,8 @@ pub enum Event {
         /// The command tag as the server wrote it (`INSERT 0 1`); empty for an empty query.
         tag: bytes::Bytes,
     },
-    /// The request failed. Nothing else comes of it but [`Event::Done`].
+    /// The request failed. Nothing else comes of it but [`Event::Done`]. May follow [`Event::Complete`]: what is checked
+    /// at commit (deferred constraints) fails after it, so a request has succeeded only once it is done.
     Failed {
         /// Which request.
         id: RequestId,

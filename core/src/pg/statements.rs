@@ -23,7 +23,7 @@ impl PartialEq for Owner {
 #[derive(Debug)]
 pub struct Statement {
     pub(super) owner: Owner,
-    /// Empty for the unnamed statement. Shared by all versions of the statement ([`Types`] may be learned later).
+    /// Empty for the unnamed statement. Shared by all versions of the statement, which differ in what is known of its types.
     pub(super) name: Arc<str>,
     pub(super) sql: Arc<str>,
     pub(super) declared: Box<[Oid]>,
@@ -239,7 +239,7 @@ impl Statements {
     }
 
     /// The first `max` names to be closed; they stay queued until [`Statements::closed`].
-    pub(super) fn to_close(&mut self, max: usize) -> impl Iterator<Item = &Arc<str>> {
+    pub(super) fn due_for_close(&mut self, max: usize) -> impl Iterator<Item = &Arc<str>> {
         for _ in 0..SWEEP.min(self.retired.len()) {
             let statement = self.retired.pop_front().expect("not more than there are");
             if statement.is_unused() {
