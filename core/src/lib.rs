@@ -3,6 +3,7 @@
 pub mod client;
 pub mod config;
 pub mod driver;
+pub mod error;
 pub mod manager;
 pub mod pg;
 pub mod pool;

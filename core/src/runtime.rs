@@ -21,6 +21,11 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
     /// A future that completes at its deadline.
     type Timer: Timer;
 
+    /// The runtime that the calling code runs on.
+    ///
+    /// # Panics
+    /// Outside such a runtime, if this kind needs to be found by its thread.
+    fn current() -> Self;
     /// The time on this runtime's monotonic clock. Called on every acquire and release: it should cost nanoseconds.
     fn now(&self) -> Instant;
     /// The wall clock, as the time since the Unix epoch. Only shown to people, never used for a decision.

@@ -1,1 +1,30 @@
-//! pgweir: runtime-tokio.
+//! pgweir on tokio.
+//!
+//! Everything but sockets, timers and tasks is in [`pgweir_core`]; here are its types with tokio filled in.
+
+mod runtime;
+mod stream;
+
+pub use pgweir_core::client::{Row, Statement};
+pub use pgweir_core::config::Config;
+pub use pgweir_core::error::{AcquireError, OpenError};
+pub use pgweir_core::pool::{Counts, ShutdownReport};
+pub use runtime::{TokioRuntime, TokioTimer};
+pub use stream::TokioStream;
+
+/// The default manager: PostgreSQL connections on tokio.
+pub type Postgres = pgweir_core::client::Postgres<TokioRuntime>;
+/// A pool on tokio; of PostgreSQL connections unless another manager is named.
+pub type Pool<M = Postgres> = pgweir_core::driver::Pool<TokioRuntime, M>;
+/// Opens a [`Pool`].
+pub type PoolBuilder<M = Postgres> = pgweir_core::driver::PoolBuilder<TokioRuntime, M>;
+/// An acquire under way.
+pub type Acquire<M = Postgres> = pgweir_core::driver::Acquire<TokioRuntime, M>;
+/// A connection on loan.
+pub type Lease<M = Postgres> = pgweir_core::driver::Lease<TokioRuntime, M>;
+/// A PostgreSQL connection, as a lease shows it.
+pub type Client = pgweir_core::client::Client<TokioRuntime>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

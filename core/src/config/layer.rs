@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connect::{ResetPolicy, Secret, SessionOptions};
 use super::environment::{Environment, TIMEOUT_ALIAS};
-use super::error::{Problems, Source};
+use super::error::{Problems, Source, shown};
 use super::fields::{BACKOFF, DATABASE_URL, FIELDS, Sources, config_fields, did_you_mean};
 use super::pool::{PoolConfig, ValidationPolicy};
 use super::value::{Bad, FieldValue};
@@ -90,18 +90,20 @@ enum Input<'a> {
 }
 
 fn value<T: FieldValue>(field: &str, input: Input<'_>, source: Source, problems: &mut Problems) -> Option<Setting<T>> {
-    let (read, shown) = match input {
+    let (read, text) = match input {
         Input::Text(text) => (T::from_text(text.trim()), text.to_owned()),
         Input::Node(node) => (T::from_yaml(node), node.show()),
     };
     match read {
         Ok(value) => return Some(Setting { value, source }),
         Err(Bad { rule, instead }) => {
-            let fix = source.advise(field, &instead);
+            let default = FIELDS.iter().find(|info| info.name == field).map_or("", |info| info.default);
+            let default = if field == DATABASE_URL { "postgres://user@host/database" } else { default };
+            let fix = source.advise(field, instead.as_deref().unwrap_or(default));
             if T::SECRET {
                 problems.add_unshown(field, &rule, fix, &source);
             } else {
-                problems.add(field, &shown, &rule, fix, &source);
+                problems.add(field, &text, &rule, fix, &source);
             }
         }
     }
@@ -131,10 +133,11 @@ impl Layer {
             match meant {
                 Some(meant) => {
                     let fix = format!("did you mean {meant}?");
-                    problems.add_unshown(name, "is not a setting", fix, &Source::Variable(name.to_owned()));
+                    let name = shown(name);
+                    problems.add_unshown(&name, "is not a setting", fix, &Source::Variable(name.clone()));
                 }
                 // Not a typo of ours: perhaps some other program's.
-                None => warnings.push(format!("{name} is not a setting of this pool and is ignored")),
+                None => warnings.push(format!("{} is not a setting of this pool and is ignored", shown(name))),
             }
         }
         for name in environment.unreadable() {
@@ -233,8 +236,8 @@ impl YamlReader<'_> {
             Some(meant) => format!("did you mean {meant}?"),
             None => "remove it; the fields are listed in the documentation of pgweir_core::config".to_owned(),
         };
-        let shown = if nested { format!("{BACKOFF}.{key}") } else { key.to_owned() };
-        self.problems.add_unshown(&super::error::shown(&shown), "is not a field", fix, source);
+        let name = if nested { format!("{BACKOFF}.{key}") } else { key.to_owned() };
+        self.problems.add_unshown(&shown(&name), "is not a field", fix, source);
     }
 
     fn is_new(&mut self, field: &str, path: &[usize]) -> bool {

@@ -114,8 +114,12 @@ impl Params {
         self.0.iter().map(|(keyword, param)| (*keyword, param))
     }
 
-    /// These parameters, and those of `lower` that are missing here.
-    pub(crate) fn over(mut self, lower: Params) -> Params {
+    /// These parameters, and those of `lower` that are missing here. An address without its host would lead away from
+    /// the host that is named here, so it does not come along (libpq would take it).
+    pub(crate) fn over(mut self, mut lower: Params) -> Params {
+        if self.get("host").is_some() {
+            lower.0.remove("hostaddr");
+        }
         for (keyword, param) in lower.0 {
             self.0.entry(keyword).or_insert(param);
         }

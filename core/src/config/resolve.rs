@@ -29,14 +29,16 @@ impl Resolver<'_> {
     /// the result is incomplete.
     pub(crate) fn connect_config(&mut self, hosts: &[Host]) -> ConnectConfig {
         self.refuse_what_cannot_be_honoured();
-        let hosts = if hosts.is_empty() { self.hosts() } else { hosts.to_vec() };
+        let named_here = hosts.is_empty();
+        let hosts = if named_here { self.hosts() } else { hosts.to_vec() };
+        let params = self.params;
         for host in &hosts {
-            self.check_host(host);
+            self.check_host(host, params.get("host").filter(|_| named_here));
         }
         let user = self.user();
         let dbname = self.params.text("dbname").unwrap_or(&user).to_owned();
         let mut config = ConnectConfig::new(hosts, user, dbname);
-        self.passwords(&mut config);
+        self.passwords(&mut config, named_here);
         let name = self.params.text("application_name").or(self.params.text("fallback_application_name"));
         for (keyword, value) in [("application_name", name), ("options", self.params.text("options"))] {
             if let Some(value) = value {
@@ -175,8 +177,8 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_host(&mut self, host: &Host) {
-        let param = self.params.get("host");
+    /// `param`: where the host was named, unless in the program.
+    fn check_host(&mut self, host: &Host, param: Option<&Param>) {
         let source = param.map_or(Source::Code, |param| param.source.clone());
         let clear = param.is_none_or(|param| param.clear);
         let mut refuse = |shown: &str, rule: &str, fix: &str| {
@@ -227,24 +229,25 @@ impl Resolver<'_> {
     }
 
     /// As in libpq, the password file is asked only if no password was given otherwise.
-    fn passwords(&mut self, config: &mut ConnectConfig) {
+    fn passwords(&mut self, config: &mut ConnectConfig, named_here: bool) {
         if let Some(password) = self.params.text("password") {
             config.password = Some(Secret::new(password));
             return;
         }
         let Some(entries) = self.password_file() else { return };
-        let names: Vec<&str> = self.params.text("host").map_or(Vec::new(), |text| text.split(',').collect());
+        // With hostaddr, the entry is still looked up by the name.
+        let by_name = named_here && self.params.get("hostaddr").is_some();
+        let names = self.params.text("host").filter(|_| by_name).unwrap_or_default();
+        let names: Vec<&str> = names.split(',').map(str::trim).collect();
         let found: Vec<Option<Secret>> = config
             .hosts
             .iter()
             .enumerate()
             .map(|(index, host)| {
                 let (name, port) = match host {
-                    // With hostaddr, the entry is still looked up by the name.
-                    Host::Tcp { host, port } => match names.get(index) {
-                        Some(name) if self.params.get("hostaddr").is_some() && !name.is_empty() => (*name, *port),
-                        _ => (host.as_str(), *port),
-                    },
+                    Host::Tcp { host, port } => {
+                        (names.get(index).copied().filter(|name| !name.is_empty()).unwrap_or(host), *port)
+                    }
                     Host::Unix { directory, port } => (unix_name(directory), *port),
                 };
                 passfile::find(&entries, name, port, &config.dbname, &config.user).map(Secret::new)

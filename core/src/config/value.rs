@@ -12,7 +12,8 @@ use super::yaml::Node;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bad {
     pub(crate) rule: String,
-    pub(crate) instead: String,
+    /// Close to what was written; otherwise the field's default is as good as any.
+    pub(crate) instead: Option<String>,
 }
 
 /// A type that a field can have.
@@ -55,16 +56,20 @@ impl Wired for Duration {
     type Wire = DurationText;
 }
 
-fn bad<T>(rule: impl Into<String>, instead: impl Into<String>) -> Result<T, Bad> {
-    Err(Bad { rule: rule.into(), instead: instead.into() })
+fn bad<T>(rule: impl Into<String>) -> Result<T, Bad> {
+    Err(Bad { rule: rule.into(), instead: None })
+}
+
+fn bad_but<T>(rule: &str, instead: impl Into<String>) -> Result<T, Bad> {
+    Err(Bad { rule: rule.to_owned(), instead: Some(instead.into()) })
 }
 
 /// Numbers and words read alike from YAML and from the environment; a quoted "10" is a 10, since templates quote.
-fn scalar<T: FieldValue>(node: &Node, what: &str, instead: &str) -> Result<T, Bad> {
+fn scalar<T: FieldValue>(node: &Node, what: &str) -> Result<T, Bad> {
     match node {
         Node::Number(text) | Node::Text(text) => T::from_text(text),
         Node::Bool(value) => T::from_text(if *value { "true" } else { "false" }),
-        Node::Null | Node::List | Node::Map(_) => bad(format!("must be {what}"), instead),
+        Node::Null | Node::List | Node::Map(_) => bad(format!("must be {what}")),
     }
 }
 
@@ -75,14 +80,14 @@ macro_rules! whole_number {
                 let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
                 match text.parse() {
                     Ok(value) if digits => Ok(value),
-                    _ if digits => bad("is too large", <$type>::MAX.to_string()),
-                    _ if text.starts_with('-') => bad("must not be negative", "10"),
-                    _ => bad("must be a whole number", "10"),
+                    _ if digits => bad("is too large"),
+                    _ if text.starts_with('-') => bad("must not be negative"),
+                    _ => bad("must be a whole number"),
                 }
             }
 
             fn from_yaml(node: &Node) -> Result<Self, Bad> {
-                scalar(node, "a whole number", "10")
+                scalar(node, "a whole number")
             }
 
             fn show(&self) -> String {
@@ -98,12 +103,12 @@ impl FieldValue for bool {
         match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Ok(true),
             "false" | "no" | "off" | "0" => Ok(false),
-            _ => bad("must be true or false", "true"),
+            _ => bad("must be true or false"),
         }
     }
 
     fn from_yaml(node: &Node) -> Result<Self, Bad> {
-        scalar(node, "true or false", "true")
+        scalar(node, "true or false")
     }
 
     fn show(&self) -> String {
@@ -115,16 +120,16 @@ impl FieldValue for f64 {
     fn from_text(text: &str) -> Result<Self, Bad> {
         // Rust would also read `inf`, `nan` and exponents, which nobody means here.
         if text.strip_prefix('-').is_some_and(is_decimal) {
-            return bad("must not be negative", "2");
+            return bad("must not be negative");
         }
         match text.parse() {
             Ok(value) if is_decimal(text) => Ok(value),
-            _ => bad("must be a number", "2"),
+            _ => bad("must be a number"),
         }
     }
 
     fn from_yaml(node: &Node) -> Result<Self, Bad> {
-        scalar(node, "a number", "2")
+        scalar(node, "a number")
     }
 
     fn show(&self) -> String {
@@ -136,11 +141,11 @@ impl FieldValue for Duration {
     /// A number with a unit, or a bare number of seconds.
     fn from_text(text: &str) -> Result<Self, Bad> {
         if text.starts_with('-') {
-            return bad("must not be negative", "30s");
+            return bad("must not be negative");
         }
         if is_decimal(text) {
             let seconds = text.parse().map_err(drop).and_then(|s| Duration::try_from_secs_f64(s).map_err(drop));
-            return seconds.or_else(|()| bad("is too long", "24h"));
+            return seconds.or_else(|()| bad("is too long"));
         }
         duration(text)
     }
@@ -152,11 +157,11 @@ impl FieldValue for Duration {
                 if seconds.is_zero() {
                     return Ok(seconds);
                 }
-                bad("needs a unit", seconds.show())
+                bad_but("needs a unit", seconds.show())
             }
             Node::Text(text) | Node::Number(text) if text.starts_with('-') => Duration::from_text(text),
             Node::Text(text) => duration(text),
-            _ => bad("must be a duration", "30s"),
+            _ => bad("must be a duration"),
         }
     }
 
@@ -171,12 +176,12 @@ impl FieldValue for ValidationPolicy {
             "interval" => Ok(ValidationPolicy::Interval),
             "always" => Ok(ValidationPolicy::Always),
             "suspect" => Ok(ValidationPolicy::Suspect),
-            _ => bad("must be interval, always or suspect", "interval"),
+            _ => bad("must be interval, always or suspect"),
         }
     }
 
     fn from_yaml(node: &Node) -> Result<Self, Bad> {
-        scalar(node, "interval, always or suspect", "interval")
+        scalar(node, "interval, always or suspect")
     }
 
     fn show(&self) -> String {
@@ -200,7 +205,7 @@ impl FieldValue for ResetPolicy {
         }
         match text.split_once(':') {
             Some((kind, sql)) if kind.trim().eq_ignore_ascii_case("sql") => Ok(ResetPolicy::Sql(sql.trim().to_owned())),
-            _ => bad(RESET_RULE, "discard_all"),
+            _ => bad(RESET_RULE),
         }
     }
 
@@ -210,11 +215,11 @@ impl FieldValue for ResetPolicy {
             Node::Map(entries) => match entries.as_slice() {
                 [entry] if entry.key == "sql" => match &entry.value {
                     Node::Text(sql) => Ok(ResetPolicy::Sql(sql.clone())),
-                    _ => bad(RESET_RULE, "{sql: \"RESET ALL\"}"),
+                    _ => bad_but(RESET_RULE, "{sql: \"RESET ALL\"}"),
                 },
-                _ => bad(RESET_RULE, "{sql: \"RESET ALL\"}"),
+                _ => bad_but(RESET_RULE, "{sql: \"RESET ALL\"}"),
             },
-            _ => bad(RESET_RULE, "discard_all"),
+            _ => bad(RESET_RULE),
         }
     }
 
@@ -238,7 +243,7 @@ impl FieldValue for super::connect::Secret {
     fn from_yaml(node: &Node) -> Result<Self, Bad> {
         match node {
             Node::Text(text) => Ok(Self::new(text.as_str())),
-            _ => bad("must be a connection URL", "postgres://user@host/db"),
+            _ => bad("must be a connection URL"),
         }
     }
 
@@ -257,8 +262,8 @@ fn is_decimal(text: &str) -> bool {
 fn duration(text: &str) -> Result<Duration, Bad> {
     match humantime::parse_duration(text) {
         Ok(duration) => Ok(duration),
-        Err(humantime::DurationError::NumberOverflow) => bad("is too long or finer than a nanosecond", "24h"),
-        Err(_) => bad("must be a duration such as 500ms, 30s, 5m or 1h", "30s"),
+        Err(humantime::DurationError::NumberOverflow) => bad("is too long or finer than a nanosecond"),
+        Err(_) => bad("must be a duration such as 500ms, 30s, 5m or 1h"),
     }
 }
 
@@ -297,7 +302,7 @@ impl<'de> Deserialize<'de> for DurationText {
                 "the duration {} {}: write {}",
                 node.show(),
                 bad.rule,
-                bad.instead
+                bad.instead.as_deref().unwrap_or("30s")
             ))),
         }
     }

@@ -34,6 +34,10 @@ impl Runtime for FakeRuntime {
     type Stream = Script;
     type Timer = FakeTimer;
 
+    fn current() -> Self {
+        FakeRuntime::default()
+    }
+
     fn now(&self) -> Instant {
         Instant::from_nanos(self.clock.load(Relaxed))
     }

@@ -1,7 +1,31 @@
-//! Runs the pool machine over a runtime.
+//! Runs the pool machine over a runtime: the one concurrent layer.
+//!
+//! One lock guards the machine and the connections that are at home (`shared`). An acquire or a release is one event
+//! under that lock, posted by the task that wants it; everything that takes time is done by one background task
+//! (`task`). A lease's holder drives its own socket: there is no task and no channel per connection.
 
+mod acquire;
 mod channel;
+mod command;
+mod effects;
 #[cfg(test)]
 pub(crate) mod fake;
+mod hooks;
+mod lease;
+mod member;
+mod notices;
+mod pool;
+mod report;
+mod shared;
+mod signal;
+mod sites;
+mod sync;
+mod task;
+mod waiting;
 
+pub use acquire::Acquire;
 pub use channel::Channel;
+pub use hooks::{Hook, HookError, HookFuture};
+pub use lease::Lease;
+pub use pool::{Pool, PoolBuilder};
+pub use report::{HealthReport, PoolStats};

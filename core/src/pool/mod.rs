@@ -1,10 +1,34 @@
 //! The pool machine: every decision of the pool, as plain data and without I/O.
+//!
+//! [`Machine::handle`] takes [`Event`]s and appends [`Action`]s. One concern per file: `machine` the fields and the
+//! entrance, `slot` the table, `waiters` the queue, `lend` acquires and releases, `connect` growth, `check` validation and
+//! suspicion, `close` retiring and the end, `outage` start-up and recovery, `backoff` the reconnect schedule, `timer`
+//! deadlines, `health` and `stats` what it says of itself, `invariants` what must always hold.
 
+mod backoff;
+mod check;
+mod close;
+mod connect;
 mod event;
+mod health;
+mod invariants;
+mod lend;
+mod machine;
 mod notice;
+mod outage;
+mod slot;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod waiters;
 
 pub use event::{
     Action, Check, CloseHow, CloseReason, ConnId, Event, Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts,
     SiteId, SqlState, WaiterId,
 };
+pub use health::{DatabaseStatus, Health, Reason, Status};
+pub use machine::Machine;
 pub use notice::{Counts, Holder, Notice, OutageReport, Reject, ShutdownReport, State, TimeoutReport, WaitPhase};
+pub use stats::{Closed, ConnectFailures, Histogram, Stats, Totals};
+pub use timer::TimerKind;

@@ -230,6 +230,8 @@ fn an_empty_part_is_no_part_and_the_variables_fill_in() {
     assert_eq!(own.redacted_url(), "postgres://u:***@h:1/d?application_name=a&options=x&sslmode=allow");
     assert_eq!(with("postgres://u@h").hosts(), [tcp("h", 6000)]);
 
+    let led_away = Config::builder().database_url("postgres://u@h").pg_environment(env(&[("PGHOSTADDR", "10.0.0.9")]));
+    assert_eq!(led_away.build().expect("valid").connect().hosts(), [tcp("h", 5432)]);
     let os = Config::builder().database_url("postgres://").pg_environment(env(&[("USER", "os")])).build();
     assert_eq!(os.expect("valid").connect().redacted_url(), "postgres://os@localhost:5432/os");
     let no_url = from_env(&[("PGHOST", "h"), ("PGUSER", "u")]).build().expect("PGHOST is enough");

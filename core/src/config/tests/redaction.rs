@@ -136,4 +136,12 @@ quickcheck! {
             Err(error) => !format!("{error} {:?}", error.problems()).contains(SECRET),
         }
     }
+
+    fn a_password_among_special_characters_of_a_key_value_string_is_not_shown(before: Vec<u8>, after: Vec<u8>) -> bool {
+        let odd = |choices: &[u8]| -> String {
+            choices.iter().map(|choice| b"/?@:%&=,+ '\\a1"[*choice as usize % 14] as char).collect()
+        };
+        let text = format!("user=u password={}{SECRET}{} host=h port=x", odd(&before), odd(&after));
+        !everything(Config::builder().database_url(text)).contains(SECRET)
+    }
 }

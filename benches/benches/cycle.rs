@@ -1,0 +1,70 @@
+//! get + drop with connections that cost nothing, uncontended, all of pgweir's deadlines and statistics on.
+//! `cargo bench -p pgweir-benches --bench cycle`
+
+#![allow(clippy::print_stdout, reason = "a benchmark's output is its table")]
+#![allow(missing_docs, reason = "a program, not a library")]
+
+use std::time::{Duration, Instant};
+
+use pgweir_benches::{NoopManager, Table};
+use pgweir_core::config::PoolConfig;
+use pgweir_core::driver::PoolBuilder;
+use pgweir_core::runtime::Runtime;
+use pgweir_tokio::TokioRuntime;
+
+const ROUNDS: usize = 9;
+const CYCLES: u32 = 400_000;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let ours = PoolBuilder::new(TokioRuntime::current(), NoopManager, PoolConfig::default()).open().await;
+        let ours = ours.expect("a pool of nothing opens");
+        let deadpool =
+            deadpool::managed::Pool::<NoopManager>::builder(NoopManager).max_size(10).build().expect("builds");
+        let seconds = Some(Duration::from_secs(30));
+        let timed = deadpool::managed::Pool::<NoopManager>::builder(NoopManager)
+            .max_size(10)
+            .runtime(deadpool::Runtime::Tokio1)
+            .timeouts(deadpool::managed::Timeouts { wait: seconds, create: seconds, recycle: seconds })
+            .build()
+            .expect("builds");
+        let bb8 = bb8::Pool::builder().max_size(10).build(NoopManager).await.expect("builds");
+
+        let mut table = Table::new("get + drop, uncontended", "ns");
+        let mut mutex = Table::new("", "ns");
+        for _ in 0..ROUNDS {
+            table.record("pgweir", cycle(async || drop(ours.get().await.expect("granted"))).await);
+            table.record("deadpool", cycle(async || drop(deadpool.get().await.expect("granted"))).await);
+            table.record("deadpool with timeouts", cycle(async || drop(timed.get().await.expect("granted"))).await);
+            table.record("bb8", cycle(async || drop(bb8.get().await.expect("granted"))).await);
+            let floor = std::sync::Mutex::new(std::collections::VecDeque::from([1_u64]));
+            let pair = async || {
+                let item = floor.lock().expect("not poisoned").pop_front();
+                floor.lock().expect("not poisoned").extend(std::hint::black_box(item));
+            };
+            mutex.record("pgweir", cycle(pair).await);
+        }
+        println!("{}", table.render());
+        println!("floor: a Mutex<VecDeque> pair takes {:.1} ns\n", mutex.median("pgweir"));
+
+        drop(ours.get().await);
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..1_000 {
+                drop(ours.try_get().expect("granted"));
+            }
+        });
+        println!("allocations in 1,000 cycles: {}", counted.count_total);
+    });
+}
+
+async fn cycle(mut once: impl AsyncFnMut()) -> f64 {
+    for _ in 0..CYCLES / 10 {
+        once().await;
+    }
+    let start = Instant::now();
+    for _ in 0..CYCLES {
+        once().await;
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(CYCLES)
+}

@@ -1,0 +1,164 @@
+//! The future of an acquire.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::hooks::Hook;
+use super::lease::Lease;
+use super::shared::Handle;
+use super::waiting::Outcome;
+use crate::error::AcquireError;
+use crate::manager::Manager;
+use crate::pool::{Fault, FaultClass, WaiterId};
+use crate::runtime::Runtime;
+use crate::time::Instant;
+
+/// An acquire under way: resolves to a [`Lease`].
+///
+/// It joins the queue at its first poll, not when it is made. It always resolves by its deadline, and may be dropped at
+/// any point: a connection that was already granted goes to the next in the queue.
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire<R: Runtime, M: Manager> {
+    shared: Option<Handle<R, M>>,
+    patience: Patience,
+    leak_after: Option<Duration>,
+    location: &'static Location<'static>,
+    stage: Stage<R, M>,
+}
+
+/// How long an acquire waits.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// The pool's acquire_timeout.
+    Default,
+    /// This long.
+    For(Duration),
+    /// Not at all.
+    None,
+}
+
+enum Stage<R: Runtime, M: Manager> {
+    New,
+    Queued(WaiterId),
+    /// The before_acquire hook runs on a lease that its caller has not seen.
+    Hook(WaiterId, HookFuture<R, M>),
+    Done,
+}
+
+type HookFuture<R, M> = Pin<Box<dyn Future<Output = Result<Lease<R, M>, (Lease<R, M>, Fault)>> + Send>>;
+
+impl<R: Runtime, M: Manager> Acquire<R, M> {
+    pub(crate) fn new(shared: Handle<R, M>, patience: Patience, location: &'static Location<'static>) -> Self {
+        Acquire { shared: Some(shared), patience, leak_after: None, location, stage: Stage::New }
+    }
+
+    /// Lets this one lease be held for `time` before it is suspected of a leak, instead of the pool's
+    /// leak_detection_timeout; [`Duration::MAX`] is for ever.
+    pub fn leak_after(mut self, time: Duration) -> Self {
+        self.leak_after = Some(time);
+        self
+    }
+
+    /// Waits at most `time` instead of the pool's acquire_timeout.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.patience = Patience::For(time);
+        self
+    }
+
+    fn begin(&self, shared: &Handle<R, M>, cx: &Context<'_>) -> (WaiterId, Outcome<M::Connection>) {
+        let now = shared.runtime.now();
+        let deadline = match self.patience {
+            Patience::Default => now + shared.acquire_timeout,
+            Patience::For(time) => now + time,
+            Patience::None => Instant::ZERO,
+        };
+        shared.acquire(now, deadline, self.leak_after, self.location, cx.waker())
+    }
+}
+
+impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
+    type Output = Result<Lease<R, M>, AcquireError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let shared = this.shared.as_ref().expect("an acquire is not polled after it has resolved");
+        loop {
+            let (waiter, outcome) = match &mut this.stage {
+                Stage::New => this.begin(shared, cx),
+                Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
+                Stage::Hook(waiter, hook) => {
+                    let waiter = *waiter;
+                    match std::task::ready!(hook.as_mut().poll(cx)) {
+                        Ok(lease) => {
+                            this.stage = Stage::Done;
+                            return Poll::Ready(Ok(lease));
+                        }
+                        Err((lease, fault)) => {
+                            shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
+                            this.stage = Stage::Queued(waiter);
+                            continue;
+                        }
+                    }
+                }
+                Stage::Done => unreachable!("the handle is gone by now"),
+            };
+            match outcome {
+                Outcome::Waiting => {
+                    this.stage = Stage::Queued(waiter);
+                    return Poll::Pending;
+                }
+                Outcome::Rejected(error) => {
+                    this.stage = Stage::Done;
+                    return Poll::Ready(Err(error));
+                }
+                Outcome::Granted(mut member) => match shared.manager.peek(&mut member.connection) {
+                    Err(fault) => {
+                        shared.check_failed(waiter, member, fault, cx.waker());
+                        this.stage = Stage::Queued(waiter);
+                    }
+                    Ok(()) => match &shared.hooks.before_acquire {
+                        None => {
+                            this.stage = Stage::Done;
+                            let shared = this.shared.take().expect("present since the poll began");
+                            return Poll::Ready(Ok(Lease::new(shared, member)));
+                        }
+                        Some(hook) => {
+                            let lease = Lease::new(shared.clone(), member);
+                            this.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
+                        }
+                    },
+                },
+            }
+        }
+    }
+}
+
+async fn run_hook<R: Runtime, M: Manager>(
+    hook: Hook<M::Connection>,
+    mut lease: Lease<R, M>,
+) -> Result<Lease<R, M>, (Lease<R, M>, Fault)> {
+    let refused = match hook(&mut lease).await {
+        Ok(()) => return Ok(lease),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("the before_acquire hook refused the connection: {refused}");
+    Err((lease, Fault::new(FaultClass::Transient, message)))
+}
+
+impl<R: Runtime, M: Manager> Drop for Acquire<R, M> {
+    fn drop(&mut self) {
+        if let (Stage::Queued(waiter), Some(shared)) = (&self.stage, &self.shared) {
+            shared.cancel(*waiter);
+        }
+    }
+}
+
+impl<R: Runtime, M: Manager> fmt::Debug for Acquire<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").field("location", &self.location).finish_non_exhaustive()
+    }
+}

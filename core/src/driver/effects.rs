@@ -1,0 +1,54 @@
+//! What is left to do after the lock is released: everything that runs foreign code.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::member::Member;
+use super::notices::Report;
+use crate::runtime::Abort;
+
+pub(crate) struct Effects<C> {
+    /// Ring for the background task.
+    pub(crate) ring: bool,
+    /// The usual case, one waker, costs no allocation.
+    wakers: (Option<Waker>, Vec<Waker>),
+    pub(crate) aborts: Vec<Arc<dyn Abort>>,
+    pub(crate) reports: Vec<Report>,
+    /// Connections that belong nowhere any more: dropping one closes its socket.
+    pub(crate) members: Vec<Box<Member<C>>>,
+    /// Wakers that were replaced.
+    pub(crate) stale: Option<Waker>,
+}
+
+impl<C> Effects<C> {
+    pub(crate) const fn new() -> Self {
+        Effects {
+            ring: false,
+            wakers: (None, Vec::new()),
+            aborts: Vec::new(),
+            reports: Vec::new(),
+            members: Vec::new(),
+            stale: None,
+        }
+    }
+
+    pub(crate) fn wake(&mut self, waker: Waker) {
+        match &mut self.wakers {
+            (first @ None, _) => *first = Some(waker),
+            (Some(_), more) => more.push(waker),
+        }
+    }
+
+    pub(crate) fn run(self) {
+        for abort in &self.aborts {
+            abort.abort();
+        }
+        for report in &self.reports {
+            report.emit();
+        }
+        let (first, more) = self.wakers;
+        for waker in first.into_iter().chain(more) {
+            waker.wake();
+        }
+    }
+}

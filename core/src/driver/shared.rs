@@ -1,0 +1,465 @@
+//! The lock and what it guards: the machine, the connections by slot, the waiting acquires; and `apply`, which carries
+//! the machine's actions out as far as that can be done under the lock.
+//!
+//! The lock rule: under the lock run `handle`, move connections and grants, collect [`Effects`]. After unlocking: wake,
+//! abort, log, drop. Nothing that blocks and no foreign code runs under the lock.
+
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::command::Command;
+use super::effects::Effects;
+use super::hooks::Hooks;
+use super::member::Member;
+use super::notices::{self, Report};
+use super::report::Wall;
+use super::signal::{Signal, SlotSignal};
+use super::sites::Sites;
+use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
+use super::waiting::{Cells, Outcome};
+use crate::config::PoolConfig;
+use crate::manager::{Manager, Returned};
+use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
+use crate::runtime::{Abort, Runtime};
+use crate::time::Instant;
+
+/// What all handles, leases, acquires and the background task of one pool share.
+pub(crate) struct Shared<R: Runtime, M: Manager> {
+    pub(crate) runtime: R,
+    pub(crate) manager: M,
+    pub(crate) hooks: Hooks<M::Connection>,
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) signal: std::sync::Arc<Signal>,
+    /// Live `Pool` handles: when the last is dropped the pool shuts down.
+    pub(crate) handles: AtomicUsize,
+    /// Translates the pool's clock to the wall's.
+    pub(crate) wall: Wall,
+    state: Mutex<State<M>>,
+}
+
+/// What the lock guards.
+pub(crate) struct State<M: Manager> {
+    pub(crate) machine: Machine,
+    pub(crate) entries: Vec<Entry<M>>,
+    pub(crate) cells: Cells<M::Connection>,
+    pub(crate) sites: Sites,
+    /// For the background task.
+    pub(crate) commands: Vec<Command<M::Connection>>,
+    /// When the background task will look by itself.
+    pub(crate) armed: Instant,
+    /// Set when the background task is gone without having finished: nothing can be opened or awaited any more.
+    pub(crate) orphaned: bool,
+    pub(crate) opening: Opening,
+    pub(crate) terminated: Option<ShutdownReport>,
+    /// Who waits for `opening` or `terminated`.
+    pub(crate) watchers: BTreeMap<u64, Waker>,
+    pub(crate) next_watcher: u64,
+    actions: Vec<Action>,
+}
+
+/// How far the pool's first connections have come.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Opening {
+    Underway,
+    Done,
+    Failed(Vec<Fault>),
+}
+
+/// One slot's connection, or where it is.
+pub(crate) struct Entry<M: Manager> {
+    pub(crate) conn: ConnId,
+    pub(crate) place: Place<M::Connection>,
+    pub(crate) abort: Option<std::sync::Arc<dyn Abort>>,
+    pub(crate) signal: std::sync::Arc<SlotSignal>,
+    pub(crate) waker: Waker,
+}
+
+/// Where a slot's connection is.
+pub(crate) enum Place<C> {
+    /// Nowhere: the slot is vacant.
+    Empty,
+    /// Here: idle, or about to be moved by the next action.
+    Here(Box<Member<C>>),
+    /// With a lease, a waiter's cell or an acquire that checks it.
+    Lent,
+    /// With a job of the background task.
+    Job,
+}
+
+impl<R: Runtime, M: Manager> Shared<R, M> {
+    pub(crate) fn new(runtime: R, manager: M, hooks: Hooks<M::Connection>, config: &PoolConfig) -> Self {
+        let now = runtime.now();
+        let wall = Wall { created: now, unix: runtime.unix_time() };
+        let machine = Machine::new(config, runtime.seed(), now);
+        Shared {
+            manager,
+            hooks,
+            acquire_timeout: config.acquire_timeout,
+            shutdown_timeout: config.shutdown_timeout,
+            signal: std::sync::Arc::new(Signal::new()),
+            handles: AtomicUsize::new(1),
+            wall,
+            state: Mutex::new(State {
+                machine,
+                entries: Vec::new(),
+                cells: Cells::new(),
+                sites: Sites::new(),
+                commands: Vec::new(),
+                armed: Instant::MAX,
+                orphaned: false,
+                opening: Opening::Underway,
+                terminated: None,
+                watchers: BTreeMap::new(),
+                next_watcher: 0,
+                actions: Vec::with_capacity(8),
+            }),
+            runtime,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
+        lock(&self.state)
+    }
+
+    /// Tells the machine one thing and carries out what it answers.
+    pub(crate) fn post(&self, event: Event) {
+        let now = self.runtime.now();
+        let mut effects = Effects::new();
+        let mut state = self.lock();
+        self.step(&mut state, now, event, &mut effects);
+        drop(state);
+        self.run(effects);
+    }
+
+    /// One event under the lock: the machine's answer is applied, the rest is left in `effects`.
+    pub(crate) fn step(&self, state: &mut State<M>, now: Instant, event: Event, effects: &mut Effects<M::Connection>) {
+        let mut actions = std::mem::take(&mut state.actions);
+        state.machine.handle(now, event, &mut actions);
+        for action in actions.drain(..) {
+            state.apply(action, now, &self.signal, effects);
+        }
+        state.actions = actions;
+        if state.orphaned {
+            self.settle_orphan(state, now, effects);
+        }
+        let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+        if due < state.armed || !state.commands.is_empty() {
+            effects.ring = true;
+        }
+    }
+
+    /// Without a background task nothing can be awaited: what it should close is dropped, and the machine told so.
+    fn settle_orphan(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
+        while let Some(command) = state.commands.pop() {
+            let conn = command.conn();
+            effects.members.extend(command.into_member());
+            let mut actions = Vec::new();
+            state.machine.handle(now, Event::Closed { conn }, &mut actions);
+            for action in actions {
+                state.apply(action, now, &self.signal, effects);
+            }
+        }
+    }
+
+    /// The background task is gone. If it had not finished, its runtime was shut down: the pool ends at once, so that
+    /// nobody waits for what cannot happen.
+    pub(crate) fn orphan(&self) {
+        let now = self.runtime.now();
+        let mut effects = Effects::new();
+        let mut state = self.lock();
+        state.orphaned = true;
+        if state.terminated.is_none() {
+            self.step(&mut state, now, Event::Shutdown { deadline: now }, &mut effects);
+            // Whatever was with a job died with the task.
+            for slot in 0..state.entries.len() {
+                let conn = state.entries[slot].conn;
+                self.step(&mut state, now, Event::Closed { conn }, &mut effects);
+            }
+            self.step(&mut state, now, Event::Tick, &mut effects);
+        }
+        drop(state);
+        effects.ring = false;
+        self.run(effects);
+    }
+
+    /// After unlocking: everything that may run foreign code or take time.
+    pub(crate) fn run(&self, effects: Effects<M::Connection>) {
+        if effects.ring {
+            self.signal.raise();
+        }
+        effects.run();
+    }
+
+    /// The fast path of an acquire. On `Waiting` the waker is registered.
+    pub(crate) fn acquire(
+        &self,
+        now: Instant,
+        deadline: Instant,
+        leak_after: Option<Duration>,
+        location: &'static Location<'static>,
+        waker: &Waker,
+    ) -> (WaiterId, Outcome<M::Connection>) {
+        let mut effects = Effects::new();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let waiter = state.cells.mint();
+        let site = state.sites.intern(location);
+        state.machine.handle(now, Event::Acquire { waiter, deadline, leak_after, site }, &mut state.actions);
+        if let [Action::Grant { waiter: granted, conn }] = state.actions[..] {
+            if granted == waiter {
+                state.actions.clear();
+                let outcome = Outcome::Granted(state.lend(conn));
+                let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+                let ring = due < state.armed;
+                drop(guard);
+                if ring {
+                    self.signal.raise();
+                }
+                return (waiter, outcome);
+            }
+        }
+        state.cells.enqueue(waiter, waker.clone());
+        let mut actions = std::mem::take(&mut state.actions);
+        for action in actions.drain(..) {
+            state.apply(action, now, &self.signal, &mut effects);
+        }
+        state.actions = actions;
+        let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+        if state.orphaned {
+            self.settle_orphan(state, now, &mut effects);
+        }
+        if due < state.armed || !state.commands.is_empty() {
+            effects.ring = true;
+        }
+        let outcome = state.cells.poll(waiter, waker, &mut effects);
+        drop(guard);
+        self.run(effects);
+        (waiter, outcome)
+    }
+
+    /// What has become of a queued acquire; registers the waker while there is nothing.
+    pub(crate) fn poll_waiter(&self, waiter: WaiterId, waker: &Waker) -> Outcome<M::Connection> {
+        let mut effects = Effects::new();
+        let outcome = self.lock().cells.poll(waiter, waker, &mut effects);
+        effects.run();
+        outcome
+    }
+
+    /// The acquire is gone: withdraws it, or gives back what it was granted.
+    pub(crate) fn cancel(&self, waiter: WaiterId) {
+        let now = self.runtime.now();
+        let mut effects = Effects::new();
+        let mut state = self.lock();
+        match state.cells.remove(waiter, &mut effects) {
+            Some(Outcome::Granted(member)) => {
+                let conn = member.conn;
+                state.put_back(member, &mut effects);
+                let event = Event::Release { conn, fate: Fate::Unused, queries: 0, fault: None };
+                self.step(&mut state, now, event, &mut effects);
+            }
+            Some(Outcome::Waiting) => self.step(&mut state, now, Event::Cancel { waiter }, &mut effects),
+            Some(Outcome::Rejected(_)) | None => {}
+        }
+        drop(state);
+        self.run(effects);
+    }
+
+    /// The socket check found a granted connection dead: it goes back, and the waiter to the head of the queue.
+    pub(crate) fn check_failed(
+        &self,
+        waiter: WaiterId,
+        member: Box<Member<M::Connection>>,
+        fault: Fault,
+        waker: &Waker,
+    ) {
+        let conn = member.conn;
+        let now = self.runtime.now();
+        let mut effects = Effects::new();
+        let mut state = self.lock();
+        state.cells.enqueue(waiter, waker.clone());
+        state.put_back(member, &mut effects);
+        self.step(&mut state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
+        drop(state);
+        self.run(effects);
+    }
+
+    /// A lease ends. Works on any thread, with or without a runtime.
+    pub(crate) fn release(&self, mut member: Box<Member<M::Connection>>, discard: Option<Fault>) {
+        let conn = member.conn;
+        let Returned { mut fate, queries, mut fault } = self.manager.returned(&mut member.connection);
+        if let Some(reason) = discard {
+            fate = Fate::Broken;
+            fault = Some(Box::new(reason));
+        }
+        // Registered before it is put back: from now on the background task hears of the socket, not the last holder.
+        if fate == Fate::Clean
+            && let Poll::Ready(found) = member.poll_idle(&self.manager)
+        {
+            fate = Fate::Broken;
+            fault = Some(Box::new(found));
+        }
+        let now = self.runtime.now();
+        let mut effects = Effects::new();
+        let mut state = self.lock();
+        state.put_back(member, &mut effects);
+        self.step(&mut state, now, Event::Release { conn, fate, queries, fault }, &mut effects);
+        drop(state);
+        self.run(effects);
+    }
+}
+
+impl<M: Manager> State<M> {
+    /// Registers a watcher of `opening` and `terminated`; without a key it gets one. Returns the waker it replaces.
+    pub(crate) fn watch(&mut self, key: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
+        let key = *key.get_or_insert_with(|| {
+            self.next_watcher += 1;
+            self.next_watcher
+        });
+        self.watchers.insert(key, waker.clone())
+    }
+
+    /// Carries out one action as far as possible under the lock.
+    fn apply(
+        &mut self,
+        action: Action,
+        now: Instant,
+        signal: &std::sync::Arc<Signal>,
+        effects: &mut Effects<M::Connection>,
+    ) {
+        match action {
+            Action::Grant { waiter, conn } => {
+                let member = self.lend(conn);
+                self.settle(waiter, Outcome::Granted(member), effects);
+            }
+            Action::Reject { waiter, reason } => {
+                let error = notices::acquire_error(reason, now, &self.sites);
+                effects.reports.push(Report::Rejected(error.clone()));
+                self.settle(waiter, Outcome::Rejected(error), effects);
+            }
+            Action::Connect { conn, host, deadline } => {
+                self.occupy(conn, signal);
+                self.commands.push(Command::Connect { conn, host, deadline });
+            }
+            Action::Validate { conn, how, .. } => {
+                let member = self.take(conn);
+                self.commands.push(Command::Validate { member, how });
+            }
+            Action::Reset { conn, how, deadline } => {
+                let member = self.take(conn);
+                self.commands.push(Command::Reset { member, how, deadline });
+            }
+            Action::Close { conn, how, .. } => self.close(conn, how, effects),
+            Action::Notice(notice) => self.notice(*notice, effects),
+        }
+    }
+
+    fn settle(&mut self, waiter: WaiterId, outcome: Outcome<M::Connection>, effects: &mut Effects<M::Connection>) {
+        match self.cells.settle(waiter, outcome) {
+            Ok(waker) => effects.wake(waker),
+            // Cannot happen: the machine answers live waiters only. Should it, the connection must not be lost unseen.
+            Err(outcome) => {
+                debug_assert!(false, "an answer for a waiter that is gone: {waiter:?}");
+                if let Outcome::Granted(member) = outcome {
+                    effects.members.push(member);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, how: CloseHow, effects: &mut Effects<M::Connection>) {
+        let Some(entry) = self.entry(conn) else { return };
+        let abort = entry.abort.take();
+        let member = match std::mem::replace(&mut entry.place, Place::Empty) {
+            Place::Here(member) => Some(member),
+            Place::Lent => {
+                // Its holder keeps the object; the socket is cut from here.
+                effects.aborts.extend(abort);
+                None
+            }
+            Place::Job | Place::Empty => None,
+        };
+        self.commands.push(Command::Close { conn, member, how });
+    }
+
+    fn notice(&mut self, notice: Notice, effects: &mut Effects<M::Connection>) {
+        match &notice {
+            Notice::Initialized { .. } => self.opening = Opening::Done,
+            Notice::InitFailed { attempts } => self.opening = Opening::Failed(attempts.clone()),
+            Notice::Terminated { report } => self.terminated = Some(report.clone()),
+            _ => {}
+        }
+        if matches!(notice, Notice::Initialized { .. } | Notice::InitFailed { .. } | Notice::Terminated { .. }) {
+            for waker in std::mem::take(&mut self.watchers).into_values() {
+                effects.wake(waker);
+            }
+        }
+        effects.reports.push(notices::resolve(notice, &self.sites));
+    }
+
+    /// The entry of a connection that is still current.
+    pub(crate) fn entry(&mut self, conn: ConnId) -> Option<&mut Entry<M>> {
+        self.entries.get_mut(conn.slot as usize).filter(|entry| entry.conn == conn)
+    }
+
+    /// Makes a slot's entry ready for a new connection.
+    fn occupy(&mut self, conn: ConnId, signal: &std::sync::Arc<Signal>) {
+        while self.entries.len() <= conn.slot as usize {
+            let slot = SlotSignal::new(signal.clone());
+            let slot = std::sync::Arc::new(slot);
+            self.entries.push(Entry {
+                conn: ConnId { slot: self.entries.len() as u32, generation: 0 },
+                place: Place::Empty,
+                abort: None,
+                waker: Waker::from(slot.clone()),
+                signal: slot,
+            });
+        }
+        let entry = &mut self.entries[conn.slot as usize];
+        entry.conn = conn;
+        entry.place = Place::Job;
+        entry.abort = None;
+    }
+
+    /// Moves a connection that is here to a holder.
+    fn lend(&mut self, conn: ConnId) -> Box<Member<M::Connection>> {
+        let entry = &mut self.entries[conn.slot as usize];
+        match std::mem::replace(&mut entry.place, Place::Lent) {
+            Place::Here(member) => member,
+            _ => unreachable!("the machine granted {conn}, which is not idle"),
+        }
+    }
+
+    /// Moves a connection that is here to a job.
+    fn take(&mut self, conn: ConnId) -> Box<Member<M::Connection>> {
+        let entry = &mut self.entries[conn.slot as usize];
+        match std::mem::replace(&mut entry.place, Place::Job) {
+            Place::Here(member) => member,
+            _ => unreachable!("the machine works on {conn}, which is not here"),
+        }
+    }
+
+    /// A connection comes back from a lease or a job; a stale one is dropped.
+    pub(crate) fn put_back(&mut self, member: Box<Member<M::Connection>>, effects: &mut Effects<M::Connection>) {
+        match self.entry(member.conn) {
+            Some(entry) if matches!(entry.place, Place::Lent | Place::Job) => {
+                entry.place = Place::Here(member);
+                // It may have spoken up between its registration and this moment.
+                effects.ring |= entry.signal.is_marked();
+            }
+            _ => effects.members.push(member),
+        }
+    }
+}
+
+impl<R: Runtime, M: Manager> std::fmt::Debug for Shared<R, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = self.lock().machine.counts();
+        f.debug_struct("Pool").field("counts", &counts).finish_non_exhaustive()
+    }
+}
+
+/// Loom's Arc has no `Arc<dyn Trait>`, so handles to the whole are spelled once.
+pub(crate) type Handle<R, M> = Arc<Shared<R, M>>;

@@ -1,0 +1,4 @@
+//! Tests of the pool machine in virtual time, each named after the rule that it shows.
+
+mod lending;
+mod rig;

@@ -1,0 +1,163 @@
+//! What async-std and smol share: sockets, timers, names and the clock, on async-io.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::async_io::Async;
+use pgweir_core::runtime::{Abort, Address, Peek, Stream, Timer};
+use pgweir_core::time::Instant;
+use socket2::SockRef;
+
+/// All of a process's pools share one epoch: times in their reports compare.
+static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+
+pub(crate) fn now() -> Instant {
+    Instant::from_nanos(EPOCH.elapsed().as_nanos() as u64)
+}
+
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(crate) fn seed() -> u64 {
+    // The standard library seeds its hasher from the operating system.
+    RandomState::new().hash_one(EPOCH.elapsed())
+}
+
+pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    async_net::resolve((host, port)).await
+}
+
+pub(crate) async fn connect(address: &Address) -> io::Result<AsyncIoStream> {
+    let socket = match address {
+        Address::Tcp(address) => {
+            let stream = Async::<TcpStream>::connect(*address).await?;
+            stream.get_ref().set_nodelay(true)?;
+            Socket::Tcp(stream)
+        }
+        Address::Unix(path) => Socket::Unix(Async::<UnixStream>::connect(path).await?),
+    };
+    Ok(AsyncIoStream { socket: Arc::new(socket) })
+}
+
+/// A TCP or Unix-domain socket. Shared with nobody but its abort handle, which only ever shuts it down.
+#[derive(Debug)]
+pub struct AsyncIoStream {
+    socket: Arc<Socket>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(Async<TcpStream>),
+    Unix(Async<UnixStream>),
+}
+
+impl Socket {
+    fn raw(&self) -> SockRef<'_> {
+        match self {
+            Socket::Tcp(stream) => SockRef::from(stream.get_ref()),
+            Socket::Unix(stream) => SockRef::from(stream.get_ref()),
+        }
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => stream.poll_readable(cx),
+            Socket::Unix(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => stream.poll_writable(cx),
+            Socket::Unix(stream) => stream.poll_writable(cx),
+        }
+    }
+}
+
+impl Stream for AsyncIoStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match (&*self.socket.raw()).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => return Poll::Ready(result),
+            }
+            ready!(self.socket.poll_readable(cx))?;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match (&*self.socket.raw()).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => return Poll::Ready(result),
+            }
+            ready!(self.socket.poll_writable(cx))?;
+        }
+    }
+
+    fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.socket.raw().shutdown(Shutdown::Write))
+    }
+
+    fn peek(&self) -> Peek {
+        let mut byte = [MaybeUninit::uninit()];
+        match self.socket.raw().peek(&mut byte) {
+            Ok(0) => Peek::Ended,
+            Ok(_) => Peek::Readable,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Peek::Readable,
+            Err(_) => Peek::Ended,
+        }
+    }
+
+    fn abort_handle(&self) -> Arc<dyn Abort> {
+        self.socket.clone()
+    }
+}
+
+impl Abort for Socket {
+    fn abort(&self) {
+        // An error means that the socket is not connected any more, which is what was wanted.
+        let _ = self.raw().shutdown(Shutdown::Both);
+    }
+}
+
+/// A timer of async-io's.
+#[derive(Debug)]
+pub struct AsyncIoTimer(::async_io::Timer);
+
+impl AsyncIoTimer {
+    pub(crate) fn new(deadline: Instant) -> Self {
+        let mut timer = AsyncIoTimer(::async_io::Timer::never());
+        timer.reset(deadline);
+        timer
+    }
+}
+
+impl Future for AsyncIoTimer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}
+
+impl Timer for AsyncIoTimer {
+    fn reset(&mut self, deadline: Instant) {
+        match EPOCH.checked_add(Duration::from_nanos(deadline.as_nanos())) {
+            Some(at) if deadline != Instant::MAX => self.0.set_at(at),
+            _ => self.0 = ::async_io::Timer::never(),
+        }
+    }
+}

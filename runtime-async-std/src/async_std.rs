@@ -1,0 +1,60 @@
+//! pgweir on async-std.
+//!
+//! async-std is no longer developed (RUSTSEC-2025-0052). This file is all that depends on it; smol is the way on.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pgweir_core::client::Postgres;
+use pgweir_core::runtime::{Address, Runtime};
+use pgweir_core::time::Instant;
+
+use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
+
+/// A PostgreSQL connection pool on async-std.
+pub type Pool = pgweir_core::driver::Pool<AsyncStd, Postgres<AsyncStd>>;
+/// A connection on loan.
+pub type Lease = pgweir_core::driver::Lease<AsyncStd, Postgres<AsyncStd>>;
+
+/// async-std's global executor: tasks can be spawned from any thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsyncStd;
+
+impl Runtime for AsyncStd {
+    type Stream = AsyncIoStream;
+    type Timer = AsyncIoTimer;
+
+    fn current() -> Self {
+        AsyncStd
+    }
+
+    fn now(&self) -> Instant {
+        async_io::now()
+    }
+
+    fn unix_time(&self) -> Duration {
+        async_io::unix_time()
+    }
+
+    fn seed(&self) -> u64 {
+        async_io::seed()
+    }
+
+    fn timer(&self, deadline: Instant) -> AsyncIoTimer {
+        AsyncIoTimer::new(deadline)
+    }
+
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        drop(::async_std::task::spawn(task));
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        async_io::resolve(host, port).await
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<AsyncIoStream> {
+        async_io::connect(address).await
+    }
+}

@@ -1,0 +1,109 @@
+//! [`Runtime`] for tokio.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pgweir_core::runtime::{Address, Runtime, Timer};
+use pgweir_core::time::Instant;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
+
+use crate::stream::TokioStream;
+
+/// tokio, multi-threaded or current-thread. Holds a handle, so that tasks can be spawned from anywhere.
+#[derive(Clone, Debug)]
+pub struct TokioRuntime {
+    handle: Handle,
+}
+
+/// All of a process's pools share one epoch: times in their reports compare.
+static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+
+impl TokioRuntime {
+    /// The runtime behind `handle`; its I/O and time drivers must be enabled.
+    pub fn from_handle(handle: Handle) -> Self {
+        LazyLock::force(&EPOCH);
+        TokioRuntime { handle }
+    }
+}
+
+impl Runtime for TokioRuntime {
+    type Stream = TokioStream;
+    type Timer = TokioTimer;
+
+    fn current() -> Self {
+        TokioRuntime::from_handle(Handle::current())
+    }
+
+    fn now(&self) -> Instant {
+        // A process that lives for centuries aside, nanoseconds fit.
+        Instant::from_nanos(EPOCH.elapsed().as_nanos() as u64)
+    }
+
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn seed(&self) -> u64 {
+        // The standard library seeds its hasher from the operating system.
+        RandomState::new().hash_one(EPOCH.elapsed())
+    }
+
+    fn timer(&self, deadline: Instant) -> TokioTimer {
+        let _entered = self.handle.enter();
+        TokioTimer { sleep: Box::pin(tokio::time::sleep_until(at(deadline))) }
+    }
+
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<TokioStream> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(TokioStream::tcp(stream))
+            }
+            Address::Unix(path) => Ok(TokioStream::unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+/// tokio's own limit is some two years; "never" is a deadline beyond it.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+fn at(deadline: Instant) -> tokio::time::Instant {
+    let ahead = Duration::from_nanos(deadline.as_nanos()).saturating_sub(EPOCH.elapsed());
+    tokio::time::Instant::now() + ahead.min(NEVER)
+}
+
+/// A timer of tokio's.
+#[derive(Debug)]
+pub struct TokioTimer {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Future for TokioTimer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+impl Timer for TokioTimer {
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(at(deadline));
+    }
+}

@@ -1,0 +1,92 @@
+//! Installing PostgreSQL where that is one harmless command: as root on Debian and Ubuntu, which in practice is a
+//! container or a CI machine.
+
+use crate::state::{self, FileLock};
+use crate::{Error, Result};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const COMMAND: &str = "apt-get update && apt-get install -y --no-install-recommends postgresql";
+
+/// postgresql-common reads this folder before it makes a cluster for a new server package. Without it the package
+/// would start a server of its own.
+const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.d";
+
+/// Installs PostgreSQL with apt-get, once for all test processes (`is_there` is asked again under the lock).
+pub(super) fn install(is_there: impl Fn() -> bool) -> Result<()> {
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        return Err(advice("no PostgreSQL found on this machine"));
+    }
+    if std::env::var_os("PGWEIR_NO_INSTALL").is_some_and(|value| !value.is_empty()) {
+        return Err(advice("no PostgreSQL found on this machine, and PGWEIR_NO_INSTALL forbids installing it"));
+    }
+    let base = state::base_folder(true);
+    let _lock = FileLock::acquire(&state::folder(&base, "locks")?.join("install.lock"))?;
+    if is_there() {
+        return Ok(());
+    }
+    announce();
+    prevent_own_cluster()?;
+    let output = Command::new("sh")
+        .args(["-c", COMMAND])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io("run sh"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let tail: Vec<&str> = text.lines().rev().take(20).collect();
+    let output_tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+    Err(Error::Failed { what: format!("`{COMMAND}`: {}", output.status), output: output_tail })
+}
+
+/// The error that says which one command gives this machine a PostgreSQL.
+pub(super) fn advice(why: &str) -> Error {
+    let command = if cfg!(target_os = "macos") {
+        "brew install postgresql@17"
+    } else if Path::new("/usr/bin/apt-get").exists() {
+        "sudo apt-get install -y --no-install-recommends postgresql"
+    } else if Path::new("/usr/bin/dnf").exists() {
+        "sudo dnf install -y postgresql-server"
+    } else if Path::new("/sbin/apk").exists() {
+        "sudo apk add postgresql"
+    } else if Path::new("/usr/bin/pacman").exists() {
+        "sudo pacman -S --noconfirm postgresql"
+    } else if Path::new("/usr/bin/zypper").exists() {
+        "sudo zypper install -y postgresql-server"
+    } else {
+        "install the PostgreSQL server with the system's package manager"
+    };
+    Error::NoPostgres(format!(
+        "{why}. To get one: `{command}`. If it is somewhere unusual, set PG_BIN to the folder with `postgres` and `initdb`."
+    ))
+}
+
+#[allow(clippy::print_stderr, reason = "whoever waits for a first run has to know that it installs something")]
+fn announce() {
+    eprintln!("pgweir-tests: no PostgreSQL here; installing it: {COMMAND}");
+}
+
+fn prevent_own_cluster() -> Result<()> {
+    let folder = Path::new(CREATE_CLUSTER);
+    let file = folder.join("pgweir-tests.conf");
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&file, "create_main_cluster = false\n"))
+        .map_err(Error::io(format!("write {}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_has_a_command_and_the_variable() {
+        let text = advice("none").to_string();
+        assert!(text.contains("PG_BIN") && text.contains("postgresql"), "{text}");
+    }
+}
