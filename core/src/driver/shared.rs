@@ -307,6 +307,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             fault = Some(Box::new(found));
         }
         let now = self.runtime.now();
+        member.heard = now;
         let mut guard = self.lock();
         let state = &mut *guard;
         // The usual case again: the connection is home, nobody waits, there is nothing to do.
