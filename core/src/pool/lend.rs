@@ -208,7 +208,7 @@ impl Machine {
         let Some(&Slot::Lent { mut life, lease }) = self.slots.find(conn) else { return };
         let since = match fate {
             Fate::Unused => lease.idle_since,
-            Fate::Clean if !self.config.reset_on_release => now,
+            Fate::Clean if !self.config.reset_on_release => self.idle_clock(&life, now),
             _ => return self.release_slowly(now, conn.slot, life, lease, fate, queries, fault, actions),
         };
         let plain = lease.reports == 0
@@ -231,6 +231,15 @@ impl Machine {
                     self.unsettled |= due <= now;
                 }
             }
+        }
+    }
+
+    /// When a connection that comes back now went idle: after its last check, even where no time passed since.
+    #[inline]
+    fn idle_clock(&self, life: &Life, now: Instant) -> Instant {
+        match self.config.validation {
+            ValidationPolicy::Always => now.max(life.checked + Duration::from_nanos(1)),
+            ValidationPolicy::Interval | ValidationPolicy::Suspect => now,
         }
     }
 
@@ -268,7 +277,7 @@ impl Machine {
         } else if let Some(reason) = self.retire_reason(&life, 0, now) {
             self.close_gracefully(now, index, &life, reason, actions);
         } else {
-            let since = if fate == Fate::Unused { lease.idle_since } else { now };
+            let since = if fate == Fate::Unused { lease.idle_since } else { self.idle_clock(&life, now) };
             self.slots.put(index, Slot::Idle { life, since });
         }
     }

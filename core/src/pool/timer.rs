@@ -185,6 +185,7 @@ impl Machine {
             && let Slot::Idle { since, .. } = self.slots.get(oldest)
             && !self.config.max_idle_time.is_zero()
             && self.slots.open() > self.config.min_size
+            && self.slots.open() > self.config.min_size + self.renewing(now)
             && !matches!(self.phase, Phase::New)
         {
             bound.lower(*since + self.config.max_idle_time, TimerKind::Idle);
