@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::COVER;
 use super::event::{Action, CloseHow, CloseReason, Fault, FaultClass};
 use super::health::FAULT_MEMORY;
-use super::machine::{Machine, Phase};
+use super::machine::{Machine, Phase, plus};
 use super::notice::{Notice, Reject, TimeoutReport, WaitPhase};
 use super::slot::Slot;
 use crate::time::Instant;
@@ -111,11 +111,11 @@ impl Machine {
     fn suspect_leak(&mut self, now: Instant, index: u32, actions: &mut Vec<Action>) {
         let Some(lease) = self.slots.lease_mut(index) else { return };
         lease.reports += 1;
-        let mut allowance = lease.leak_after;
-        while lease.since + allowance <= now {
+        let mut allowance = lease.leak_after.max(1);
+        while plus(lease.since, allowance) <= now {
             allowance = allowance.saturating_mul(2);
         }
-        lease.leak_next = lease.since + allowance;
+        lease.leak_next = plus(lease.since, allowance);
         let lease = *lease;
         if lease.reports == 1 {
             self.leaks += 1;
