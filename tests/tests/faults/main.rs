@@ -5,4 +5,6 @@
 mod common;
 mod load;
 
+mod limits;
 mod outage;
+mod silent;

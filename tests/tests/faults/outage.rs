@@ -17,7 +17,7 @@ const SCHEDULED: &str = "pgweir.reconnect.scheduled";
 const RECOVERED: &str = "pgweir.connectivity.recovered";
 const FAILED: &str = "pgweir.connection.failed";
 
-fn ms(n: u64) -> Duration {
+pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
