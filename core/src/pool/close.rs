@@ -226,6 +226,7 @@ impl Machine {
             Phase::New | Phase::Initializing(_) | Phase::Running => {
                 self.notice(Notice::ShutdownStarted { counts: self.counts(), deadline }, actions);
                 self.begin_end(now, deadline, hard, false);
+                self.update_state(now, actions);
                 let waiting = self.waiters.take_if(|_| true);
                 self.count_rejected(waiting.len());
                 for (waiter, _) in waiting {

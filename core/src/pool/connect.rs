@@ -19,6 +19,7 @@ const LIFETIME_JITTER: f64 = 0.1;
 impl Machine {
     /// Starts the connects that are wanted and allowed.
     pub(super) fn grow(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.notice_nothing_left();
         for _ in 0..self.connects_wanted(now) {
             match self.pick_host(now) {
                 Some(host) => self.start_connect(now, host, actions),
@@ -141,7 +142,7 @@ impl Machine {
         self.unsettled = true;
         let link = &mut self.links[usize::from(host.0)];
         link.ended();
-        link.succeeded(now);
+        link.succeeded(now, since);
         let took = now - since;
         self.totals.opened += 1;
         self.totals.create.record(took.as_nanos() as u64);
@@ -212,6 +213,15 @@ impl Machine {
         let link = &mut self.links[usize::from(host.0)];
         if let Some((attempt, delay)) = link.failed(now, started, fault, &self.config, &mut self.rng) {
             self.notice(Notice::ReconnectScheduled { attempt, delay }, actions);
+        }
+    }
+
+    /// A full server while no connection of ours lives is an outage like any other.
+    pub(super) fn notice_nothing_left(&mut self) {
+        if self.slots.open() == 0 {
+            for link in &mut self.links {
+                link.nothing_left(&self.config, &mut self.rng);
+            }
         }
     }
 

@@ -94,7 +94,9 @@ impl Machine {
         }
         if self.slots.idle() > 0 {
             self.check_stale(now, actions);
+            let closing = self.slots.closing();
             self.retire(now, actions);
+            self.unsettled |= self.slots.closing() != closing;
         }
         if self.slots.total() < self.config.max_size {
             self.grow(now, actions);
@@ -224,7 +226,9 @@ impl Machine {
             None => {
                 self.slots.take_back(conn.slot, life, since);
                 if !self.config.max_idle_time.is_zero() && self.slots.open() > self.config.min_size {
-                    self.arm(since + self.config.max_idle_time, TimerKind::Idle);
+                    let due = since + self.config.max_idle_time;
+                    self.arm(due, TimerKind::Idle);
+                    self.unsettled |= due <= now;
                 }
             }
         }

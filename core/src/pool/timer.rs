@@ -201,6 +201,9 @@ impl Machine {
         if let Some((at, _)) = &self.recent_fault {
             bound.lower(*at + FAULT_MEMORY, TimerKind::Health);
         }
+        for link in self.links.iter().filter(|link| !link.is_good() && now - link.failed_at() < FAULT_MEMORY) {
+            bound.lower(link.failed_at() + FAULT_MEMORY, TimerKind::Health);
+        }
         if let Some(turn) = self.slow_waits.next_turn() {
             bound.lower(turn, TimerKind::Health);
         }
