@@ -150,7 +150,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         let shared = &self.shared;
         let (member, event) = match done {
             Done::Connected(Ok((connection, facts))) => {
-                let member = Box::new(Member { conn, connection, waker });
+                let member = Box::new(Member { conn, connection, waker, heard: shared.runtime.now() });
                 (Some(member), Event::Connected { conn, facts })
             }
             Done::Connected(Err(fault)) => (None, Event::ConnectFailed { conn, fault: Box::new(fault) }),
@@ -162,9 +162,12 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             Done::Reset(member, Err(fault)) => (Some(member), Event::ResetFailed { conn, fault: Box::new(fault) }),
             Done::Closed => (None, Event::Closed { conn }),
         };
-        let (member, event) = listened(shared, conn, member, event);
-        let abort = member.as_ref().and_then(|member| shared.manager.abort_handle(&member.connection));
+        let (mut member, event) = listened(shared, conn, member, event);
         let now = shared.runtime.now();
+        if let Some(member) = &mut member {
+            member.heard = now;
+        }
+        let abort = member.as_ref().and_then(|member| shared.manager.abort_handle(&member.connection));
         let mut effects = Effects::new();
         let mut state = shared.lock();
         if let Some(member) = member {

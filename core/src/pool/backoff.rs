@@ -44,6 +44,9 @@ pub(super) fn scale(duration: Duration, factor: f64) -> Duration {
     Duration::from_nanos(nanos as u64)
 }
 
+/// No two attempts follow each other faster than this, whatever is configured.
+const MIN_DELAY: Duration = Duration::from_millis(1);
+
 /// What the pool knows about reaching one host.
 ///
 /// A link is *good* until a connect fails, and again from the next that succeeds. While it is not, one connect at a time
@@ -72,7 +75,9 @@ pub(super) struct Link {
     /// Connections in a row that died young.
     young_losses: u32,
     /// When the last of them died.
-    young_lost_at: Instant,
+    young_lost_at: Option<Instant>,
+    /// When a death last counted as a failed connect.
+    died_at: Option<Instant>,
 }
 
 impl Link {
@@ -88,7 +93,8 @@ impl Link {
             next: Instant::ZERO,
             demand: Instant::ZERO,
             young_losses: 0,
-            young_lost_at: Instant::ZERO,
+            young_lost_at: None,
+            died_at: None,
         }
     }
 
@@ -131,9 +137,11 @@ impl Link {
         }
     }
 
-    /// A connect succeeded.
-    pub(super) fn succeeded(&mut self, now: Instant) {
-        if self.fault.take().is_some() {
+    /// A connect that started at `started` succeeded. If it was under way when a young connection's death was counted
+    /// as a failure, it proves nothing: that one had succeeded too.
+    pub(super) fn succeeded(&mut self, now: Instant, started: Instant) {
+        let outdated = self.died_at.is_some_and(|died_at| started <= died_at);
+        if !outdated && self.fault.take().is_some() {
             self.good_since = now;
         }
     }
@@ -150,7 +158,7 @@ impl Link {
     ) -> Option<(u32, Duration)> {
         let class = fault.class;
         let was_good = self.fault.replace(fault).is_none();
-        if !was_good && started < self.failed_at {
+        if !was_good && started <= self.failed_at {
             return None;
         }
         if was_good && now - self.good_since >= self.delay.max(config.backoff_initial) {
@@ -167,9 +175,9 @@ impl Link {
         self.failures = self.failures.saturating_add(1);
         self.step = self.step.saturating_add(1);
         self.failed_at = now;
-        self.delay = rng.around(base, config.backoff_jitter);
+        self.delay = rng.around(base, config.backoff_jitter).max(MIN_DELAY);
         self.next = now + self.delay;
-        let demand = rng.below(config.demand_probe_interval, config.backoff_jitter);
+        let demand = rng.below(config.demand_probe_interval, config.backoff_jitter).max(MIN_DELAY);
         self.demand = if config.demand_probe_interval.is_zero() { Instant::MAX } else { now + demand };
         Some((self.failures, self.delay))
     }
@@ -199,16 +207,19 @@ impl Link {
         if !self.is_good() || now - opened >= config.backoff_initial {
             return false;
         }
-        if opened < self.young_lost_at {
-            return false;
-        }
-        if now - self.young_lost_at >= config.backoff_max {
-            self.young_losses = 0;
+        match self.young_lost_at.replace(now) {
+            // It died with the one before.
+            Some(last) if opened <= last => return false,
+            Some(last) if now - last < config.backoff_max => {}
+            _ => self.young_losses = 0,
         }
         self.young_losses = self.young_losses.saturating_add(1);
-        self.young_lost_at = now;
         let on_probation = self.failures > 0 && now - self.good_since < self.delay.max(config.backoff_initial);
-        self.young_losses >= 2 || on_probation
+        let counts = self.young_losses >= 2 || on_probation;
+        if counts {
+            self.died_at = Some(now);
+        }
+        counts
     }
 }
 

@@ -19,6 +19,7 @@ const LIFETIME_JITTER: f64 = 0.1;
 impl Machine {
     /// Starts the connects that are wanted and allowed.
     pub(super) fn grow(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.notice_nothing_left();
         for _ in 0..self.connects_wanted(now) {
             match self.pick_host(now) {
                 Some(host) => self.start_connect(now, host, actions),
@@ -46,6 +47,8 @@ impl Machine {
         let missing = self.config.min_size.saturating_sub(self.slots.open() - self.renewing(now));
         let uncovered = match self.demand() {
             0 => 0,
+            // Once one check or reset takes too long, none is counted on any more.
+            demand if self.covering(now) < self.slots.validating() + self.slots.resetting() => demand,
             demand => demand.saturating_sub(self.covering(now)),
         };
         // An outage ends by trying, even where nothing is wanted: health must not stay wrong for ever.
@@ -82,12 +85,16 @@ impl Machine {
     }
 
     /// Idle connections that are to be replaced soon or are doomed: they do not count towards min_size.
-    fn renewing(&self, now: Instant) -> u32 {
+    pub(super) fn renewing(&self, now: Instant) -> u32 {
         let soon = |slot: &Slot| match slot {
-            Slot::Idle { life, .. } => now >= life.renew || life.recycle != self.recycle,
+            Slot::Idle { life, .. } => self.is_renewing(life, now),
             _ => false,
         };
         self.slots.iter().filter(|(_, slot)| soon(slot)).count() as u32
+    }
+
+    pub(super) fn is_renewing(&self, life: &Life, now: Instant) -> bool {
+        now >= life.renew || life.recycle != self.recycle
     }
 
     /// Where the next connect may go now: a good link first, else one whose schedule allows it.
@@ -141,7 +148,7 @@ impl Machine {
         self.unsettled = true;
         let link = &mut self.links[usize::from(host.0)];
         link.ended();
-        link.succeeded(now);
+        link.succeeded(now, since);
         let took = now - since;
         self.totals.opened += 1;
         self.totals.create.record(took.as_nanos() as u64);
@@ -212,6 +219,15 @@ impl Machine {
         let link = &mut self.links[usize::from(host.0)];
         if let Some((attempt, delay)) = link.failed(now, started, fault, &self.config, &mut self.rng) {
             self.notice(Notice::ReconnectScheduled { attempt, delay }, actions);
+        }
+    }
+
+    /// A full server while no connection of ours lives is an outage like any other.
+    pub(super) fn notice_nothing_left(&mut self) {
+        if self.slots.open() == 0 {
+            for link in &mut self.links {
+                link.nothing_left(&self.config, &mut self.rng);
+            }
         }
     }
 

@@ -172,7 +172,7 @@ impl Machine {
             reasons,
             database: self.database_status(),
             counts: self.counts(),
-            serviceable: self.serviceable(),
+            serviceable: self.serviceable(now),
             leak_count: self.leaks,
             latency: self.totals.last_latency,
             last_error: self.last_error.clone(),
@@ -195,16 +195,23 @@ impl Machine {
 
     /// Connections open or openable. While connects fail, slots whose own last connect failed are lost; while
     /// the server is full, all vacant ones are.
-    pub(super) fn serviceable(&self) -> u32 {
+    fn serviceable(&self, now: Instant) -> u32 {
         let max = self.config.max_size;
         if self.outage.is_some() || matches!(self.phase, Phase::Terminated | Phase::Ending(_)) {
             return 0;
         }
-        match self.bad_link() {
+        match self.failing(now) {
             None => max,
             Some(fault) if fault.class == FaultClass::Capacity => self.slots.open().min(max),
             Some(_) => max.saturating_sub(self.slots.failed() + self.probes_in_flight()),
         }
+    }
+
+    /// The fault for which no host can be connected to, unless it is old: what is wanted is tried again well within a
+    /// minute, so an old fault means that nothing was, and nothing is known.
+    fn failing(&self, now: Instant) -> Option<&Fault> {
+        let recent = self.links.iter().any(|link| now - link.failed_at() < FAULT_MEMORY);
+        if recent { self.bad_link() } else { None }
     }
 
     /// Status and reasons. Serviceable capacity below 80 % degrades; below half of max_size it is unhealthy, unless it
@@ -236,8 +243,8 @@ impl Machine {
             found(Status::Unhealthy, Reason::Down { cause: outage.cause.clone(), since: outage.since });
         } else if self.recovery.is_some() {
             found(Status::Degraded, Reason::Recovering { open, min });
-        } else if let Some(cause) = self.bad_link() {
-            let serviceable = self.serviceable();
+        } else if let Some(cause) = self.failing(now) {
+            let serviceable = self.serviceable(now);
             if serviceable * 10 < max * 8 {
                 let refused = cause.class == FaultClass::Capacity && open > 0;
                 let worst = if serviceable * 2 < max && !refused { Status::Unhealthy } else { Status::Degraded };

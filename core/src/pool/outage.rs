@@ -21,11 +21,7 @@ impl Machine {
         if self.slots.sound() > 0 && self.bad_link().is_none() {
             self.cause = None;
         }
-        if self.slots.open() == 0 {
-            for link in &mut self.links {
-                link.nothing_left(&self.config, &mut self.rng);
-            }
-        }
+        self.notice_nothing_left();
         let strict_start = matches!(&self.phase, Phase::Initializing(init) if !init.lazy);
         if !strict_start {
             self.judge_outage(now, actions);

@@ -2,8 +2,6 @@
 //!
 //! [`Slots::put`] is the only way to change a slot, so counts, idle stack and free list cannot drift from the table.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::event::{Check, CloseReason, ConnId, HostId, ResetHow, SiteId, WaiterId};
@@ -43,8 +41,8 @@ pub(super) struct Lease {
     pub(super) arrival: Instant,
     /// The waiter's deadline.
     pub(super) deadline: Instant,
-    /// How long it may be held; `Duration::MAX` for ever.
-    pub(super) leak_after: Duration,
+    /// How long it may be held, in nanoseconds; `u64::MAX` for ever.
+    pub(super) leak_after: u64,
     /// When it is reported next.
     pub(super) leak_next: Instant,
     /// How often it was reported.

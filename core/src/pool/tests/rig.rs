@@ -104,6 +104,56 @@ impl Rig {
         attempts
     }
 
+    /// Like `pass`, but whatever the machine asks for succeeds at once.
+    pub(super) fn pass_well(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.connect_all();
+        while let Some((at, _)) = self.machine.deadline()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            self.event(Event::Tick);
+            self.connect_all();
+        }
+        self.now = end;
+        self.event(Event::Tick);
+    }
+
+    /// Lets time pass until the machine asks for a connect.
+    pub(super) fn pass_until_connect(&mut self) -> ConnId {
+        loop {
+            if let Some(conn) = self.take_connects().pop() {
+                return conn;
+            }
+            self.now = self.machine.deadline().expect("a connect is to come").0;
+            self.event(Event::Tick);
+        }
+    }
+
+    /// Connections that are idle or being checked.
+    pub(super) fn unlent(&self) -> Vec<ConnId> {
+        let unlent = self.machine.slots.iter().filter(|(_, slot)| {
+            matches!(slot, crate::pool::slot::Slot::Idle { .. } | crate::pool::slot::Slot::Validating { .. })
+        });
+        unlent.map(|(index, _)| self.machine.slots.id(index)).collect()
+    }
+
+    /// Every connection that is not lent dies, and its slot becomes free.
+    pub(super) fn lose_all(&mut self) {
+        for conn in self.unlent() {
+            self.lost(conn);
+        }
+        self.take_validates();
+        self.close_all();
+    }
+
+    /// Every close is done.
+    pub(super) fn close_all(&mut self) {
+        for (conn, ..) in self.take_closes() {
+            self.event(Event::Closed { conn });
+        }
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.machine.counts()
     }
@@ -124,6 +174,19 @@ impl Rig {
     pub(super) fn lease(&mut self) -> ConnId {
         let waiter = self.acquire();
         self.granted(waiter).expect("an idle connection")
+    }
+
+    /// An acquire after `delay`, without a tick in between.
+    pub(super) fn acquire_later(&mut self, delay: Duration) -> WaiterId {
+        self.now = self.now + delay;
+        self.acquire()
+    }
+
+    /// Like `lease`, where a round trip may come first.
+    pub(super) fn lease_after_check(&mut self) -> ConnId {
+        let waiter = self.acquire();
+        self.connect_all();
+        self.granted(waiter).expect("a connection after a check")
     }
 
     pub(super) fn release(&mut self, conn: ConnId, fate: Fate) {
