@@ -75,9 +75,8 @@ impl Timeline {
             "pgweir.connection.failed" if !self.connected => {
                 self.attempts.push((event.at - event.millis("duration_ms"), event.at));
                 let then = next.filter(|next| next.name == "pgweir.reconnect.scheduled");
-                let then = then.map_or_else(String::new, |next| {
-                    format!("; the next within {}", span(next.millis("delay_ms")))
-                });
+                let then = then
+                    .map_or_else(String::new, |next| format!("; the next within {}", span(next.millis("delay_ms"))));
                 Some(format!("attempt {}: {}{then}", self.attempts.len(), event.field("cause")))
             }
             "pgweir.connection.opened" if self.lost && !self.connected => {

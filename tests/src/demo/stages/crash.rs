@@ -99,7 +99,15 @@ fn callers<R: Runtime>(rig: &Rig<R>, account: &Account, outage: &Outage, pool: &
     }
     let told = account.failed.get(&Cause::Unavailable);
     if let Some(failures) = told {
-        rig.say("told why", format!("{} callers, the slowest after {}: \"{}\"", count(failures.count), span(failures.slowest), failures.example));
+        rig.say(
+            "told why",
+            format!(
+                "{} callers, the slowest after {}: \"{}\"",
+                count(failures.count),
+                span(failures.slowest),
+                failures.example
+            ),
+        );
     }
     rig.claim(
         (1..=u64::from(outage.in_flight)).contains(&cut),
@@ -133,13 +141,16 @@ fn recovery<R: Runtime>(rig: &Rig<R>, account: &Account, outage: &Outage, health
         format!("back by itself within {BACK:?} of the server accepting, without a restart"),
         first.map_or_else(|| "no answer".to_owned(), span),
     );
-    let later = outage.first_answer.map_or(0, |first| {
-        account.failed.values().filter(|failures| failures.last_begun > first).count()
-    });
+    let later = outage
+        .first_answer
+        .map_or(0, |first| account.failed.values().filter(|failures| failures.last_begun > first).count());
     let health = pool.health();
     rig.claim(
         later == 0 && healthy && health.status == Status::Healthy,
-        format!("no request that began after that first answer failed; health: healthy, {} connections open", pool.status().total),
+        format!(
+            "no request that began after that first answer failed; health: healthy, {} connections open",
+            pool.status().total
+        ),
         format!("{} later failures, {:?} {:?}", later, health.status, health.reasons),
     );
     let _ = outage.crashed;

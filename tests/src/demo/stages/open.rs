@@ -29,7 +29,9 @@ pub(crate) async fn introduce<R: Runtime>(rig: &Rig<R>, runtime: &str) -> Result
     rig.say("database", format!("PostgreSQL {version}: {}", rig.server.place()));
     rig.say(
         "pool",
-        format!("{MIN} to {MAX} connections on {runtime}; callers wait {OUTAGE_GRACE:?} of an outage before they are told"),
+        format!(
+            "{MIN} to {MAX} connections on {runtime}; callers wait {OUTAGE_GRACE:?} of an outage before they are told"
+        ),
     );
     rig.say("load", format!("{TASKS} tasks that acquire, query, check the answer and give back, without a pause"));
     Ok(())
@@ -44,7 +46,16 @@ pub(crate) async fn open<R: Runtime>(rig: &Rig<R>) -> Result<(PgPool<R>, Account
     let pool = PgPool::builder_on(rig.runtime.clone(), config).open().await?;
     let ready = begun.elapsed();
     let (counts, stats, health) = (pool.status(), pool.stats(), pool.health());
-    rig.say("ready", format!("after {}: {} connections open, {} idle, {} lent", span(ready), counts.total, counts.idle, counts.active));
+    rig.say(
+        "ready",
+        format!(
+            "after {}: {} connections open, {} idle, {} lent",
+            span(ready),
+            counts.total,
+            counts.idle,
+            counts.active
+        ),
+    );
     if let Some(event) = rig.events.find(mark, "pgweir.init.done") {
         rig.say("log", &event.message);
     }

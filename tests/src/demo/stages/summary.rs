@@ -23,7 +23,10 @@ pub(crate) fn summary<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>, accounts: &[(&
     let stats = pool.stats();
     let closed: Vec<String> =
         stats.closed.iter().map(|by| format!("{} {}", by.count, format!("{:?}", by.reason).to_lowercase())).collect();
-    rig.say("connections", format!("{} opened with {} attempts; closed: {}", stats.opened, stats.connect_attempts, closed.join(", ")));
+    rig.say(
+        "connections",
+        format!("{} opened with {} attempts; closed: {}", stats.opened, stats.connect_attempts, closed.join(", ")),
+    );
     let equation = format!(
         "{} requests started = {} answered + {} failed with a cause",
         count(sum.started),
@@ -35,11 +38,7 @@ pub(crate) fn summary<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>, accounts: &[(&
 
 fn account_row<R: Runtime>(rig: &Rig<R>, name: &str, account: &Account) {
     let [p50, p95, p99, max] = account.percentiles().map(span);
-    row(
-        rig,
-        name,
-        [count(account.started), count(account.answered()), count(account.failures()), p50, p95, p99, max],
-    );
+    row(rig, name, [count(account.started), count(account.answered()), count(account.failures()), p50, p95, p99, max]);
 }
 
 fn row<R: Runtime>(rig: &Rig<R>, name: &str, cells: [String; 7]) {
