@@ -117,6 +117,10 @@ impl<R: Runtime, M: Manager> Background<R, M> {
                 drop(member);
                 Done::Closed
             }),
+            Command::Stop { stop, .. } => Box::pin(async move {
+                stop.stop().await;
+                Done::Closed
+            }),
         };
         self.jobs[slot] = Some(Job { conn, future });
         let state = self.shared.lock();
@@ -168,12 +172,15 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             member.heard = now;
         }
         let abort = member.as_ref().and_then(|member| shared.manager.abort_handle(&member.connection));
+        let opened = member.as_ref().filter(|_| matches!(event, Event::Connected { .. }));
+        let stop = opened.and_then(|member| shared.manager.stop_handle(&member.connection));
         let mut effects = Effects::new();
         let mut state = shared.lock();
         if let Some(member) = member {
             state.put_back(member, &mut effects);
             if let Some(entry) = state.entry(conn) {
                 entry.abort = abort;
+                entry.stop = stop.or(entry.stop.take());
             }
         }
         shared.step(&mut state, now, event, &mut effects);
