@@ -41,7 +41,11 @@ pub(crate) async fn leak<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Result<A
         let after = event.at - begun;
         rig.say("", format!("{} after the acquire", span(after)));
     }
-    rig.claim(warned && place.starts_with(&format!("{}:{line}:", file!())), "the warning names the line that acquired it", seen);
+    rig.claim(
+        warned && place.starts_with(&format!("{}:{line}:", file!())),
+        "the warning names the line that acquired it",
+        seen,
+    );
     let during = pool.health();
     rig.say("health", format!("{:?}: {}", during.status, during.reasons.join("; ")).to_lowercase());
 
@@ -53,9 +57,16 @@ pub(crate) async fn leak<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Result<A
     }
     let after = pool.health();
     rig.claim(
-        during.status == Status::Degraded && during.leak_count == 1 && resolved && after.leak_count == 0 && after.status == Status::Healthy,
+        during.status == Status::Degraded
+            && during.leak_count == 1
+            && resolved
+            && after.leak_count == 0
+            && after.status == Status::Healthy,
         "health was degraded while it lasted, and is healthy again",
-        format!("{:?} with {} leaks, then {:?} with {}", during.status, during.leak_count, after.status, after.leak_count),
+        format!(
+            "{:?} with {} leaks, then {:?} with {}",
+            during.status, during.leak_count, after.status, after.leak_count
+        ),
     );
     rig.unwatch();
     Ok(ledger.account())

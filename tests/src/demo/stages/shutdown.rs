@@ -83,7 +83,10 @@ fn judge<R: Runtime>(
     if let Some(failures) = account.failed.get(&Cause::InFlight) {
         rig.say("its caller", format!("\"{}\"", failures.example));
     }
-    rig.say("report", format!("{} finished, {} forced, after {}", report.finished, report.forced, span(report.duration)));
+    rig.say(
+        "report",
+        format!("{} finished, {} forced, after {}", report.finished, report.forced, span(report.duration)),
+    );
     rig.claim(
         (report.finished, report.forced) == (1, 1) && account.answered() == 1 && account.of(Cause::InFlight) == 1,
         "the query inside the deadline got its answer, the other was cut off with a warning and an error",
