@@ -113,7 +113,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             Command::Connect { .. } => Kind::Connect,
             Command::Validate { .. } => Kind::Validate,
             Command::Reset { .. } => Kind::Reset,
-            Command::Close { .. } => Kind::Close,
+            Command::Close { .. } | Command::Stop { .. } => Kind::Close,
         };
         let shared = self.shared.clone();
         let future: Pin<Box<dyn Future<Output = Done<M::Connection>> + Send>> = match command {
