@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::cancel;
 use super::connect::{Credentials, Opening};
 use super::connection::Client;
 use super::drain;
@@ -14,7 +15,7 @@ use super::limit::Limit;
 use super::simple::SimpleQueryMessage;
 use super::types::TypeCache;
 use crate::config::{ConnectConfig, ResetPolicy, TargetSessionAttrs};
-use crate::manager::{Manager, Returned};
+use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::{Abort, Peek, Runtime, Stream};
 use crate::time::Instant;
@@ -46,7 +47,7 @@ pub struct Postgres<R: Runtime> {
     on_connect_sql: Option<String>,
     on_connect: Option<Box<OnConnect<R>>>,
     types: Arc<TypeCache>,
-    cancels: Limit,
+    cancels: Arc<Limit>,
 }
 
 type OnConnect<R> =
@@ -62,7 +63,7 @@ impl<R: Runtime> Postgres<R> {
             on_connect_sql: None,
             on_connect: None,
             types: Arc::default(),
-            cancels: Limit::new(MAX_CANCELS),
+            cancels: Arc::new(Limit::new(MAX_CANCELS)),
         }
     }
 
@@ -238,6 +239,12 @@ impl<R: Runtime> Manager for Postgres<R> {
 
     fn abort_handle(&self, client: &Client<R>) -> Option<Arc<dyn Abort>> {
         Some(client.channel.stream().abort_handle())
+    }
+
+    fn stop_handle(&self, client: &Client<R>) -> Option<Arc<dyn Stop>> {
+        let key = client.channel.machine().backend_key()?;
+        let (runtime, address) = (self.runtime.clone(), client.origin.address.clone());
+        Some(Arc::new(cancel::StopSign { runtime, address, key, cancels: Arc::clone(&self.cancels) }))
     }
 }
 

@@ -6,6 +6,7 @@
 mod args;
 mod error;
 mod events;
+mod kills;
 mod ledger;
 mod load;
 mod race;
@@ -25,6 +26,7 @@ use pgweir_core::runtime::Runtime;
 use args::Flag;
 use error::Error;
 use events::Events;
+pub use kills::Kills;
 use ledger::Account;
 use rig::Rig;
 use screen::{Screen, Tone};

@@ -1,6 +1,6 @@
 //! An outage as the pool's own log tells it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgweir_core::runtime::Runtime;
 
@@ -17,7 +17,8 @@ pub(crate) struct Timeline {
     recovered: bool,
     /// When each attempt to connect began and ended, from the loss to the first success.
     attempts: Vec<(Instant, Instant)>,
-    replaced: u32,
+    /// What others have to tell, not told yet.
+    notes: Vec<(Instant, String)>,
 }
 
 impl Timeline {
@@ -29,7 +30,7 @@ impl Timeline {
             connected: false,
             recovered: false,
             attempts: Vec::new(),
-            replaced: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -38,14 +39,23 @@ impl Timeline {
         *self = Timeline { origin, ..Timeline::begin(events) };
     }
 
-    /// Tells what is new.
+    /// Something to tell in its place.
+    pub(crate) fn note(&mut self, at: Instant, text: impl Into<String>) {
+        self.notes.push((at, text.into()));
+    }
+
+    /// Tells what is new, in order.
     pub(crate) fn advance<R: Runtime>(&mut self, rig: &Rig<R>) {
         let events = rig.events.since(self.mark);
         self.mark += events.len();
         for (n, event) in events.iter().enumerate() {
             if let Some(text) = self.read(event, events.get(n + 1)) {
-                rig.say(&offset(event.at.saturating_duration_since(self.origin)), text);
+                self.notes.push((event.at, text));
             }
+        }
+        self.notes.sort_by_key(|(at, _)| *at);
+        for (at, text) in self.notes.drain(..) {
+            rig.say(&format!("+{:.3} s", at.saturating_duration_since(self.origin).as_secs_f64()), text);
         }
     }
 
@@ -85,10 +95,6 @@ impl Timeline {
                 self.attempts.push((event.at - took, event.at));
                 Some(format!("attempt {}: connected, after {}", self.attempts.len(), span(took)))
             }
-            "pgweir.connection.invalid" => {
-                self.replaced += 1;
-                None
-            }
             "pgweir.connectivity.recovered" => {
                 self.recovered = true;
                 Some(event.message.clone())
@@ -96,9 +102,4 @@ impl Timeline {
             _ => None,
         }
     }
-}
-
-/// `+1.234 s`.
-pub(crate) fn offset(time: Duration) -> String {
-    format!("+{:.3} s", time.as_secs_f64())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgweir_core::pool::{State, Status};
 use pgweir_core::runtime::Runtime;
 
-use super::LIMIT;
+use super::{LIMIT, OUTAGE_GRACE};
 use crate::demo::error::Error;
 use crate::demo::ledger::{Account, Ledger};
 use crate::demo::load::{Load, PgPool, TASKS, ask_for};
@@ -14,8 +14,6 @@ use crate::demo::screen::{count, span};
 
 const MIN: u32 = 2;
 const MAX: u32 = 10;
-/// During an outage callers are told after this: shorter than the default of 2 s, so that more of it is to be seen.
-const OUTAGE_GRACE: Duration = Duration::from_millis(500);
 /// How long the load runs undisturbed.
 const STEADY: Duration = Duration::from_secs(3);
 /// The requirement.
@@ -29,9 +27,7 @@ pub(crate) async fn introduce<R: Runtime>(rig: &Rig<R>, runtime: &str) -> Result
     rig.say("database", format!("PostgreSQL {version}: {}", rig.server.place()));
     rig.say(
         "pool",
-        format!(
-            "{MIN} to {MAX} connections on {runtime}; callers wait {OUTAGE_GRACE:?} of an outage before they are told"
-        ),
+        format!("{MIN} to {MAX} connections on {runtime}; outage_grace {OUTAGE_GRACE:?}, otherwise the defaults"),
     );
     rig.say("load", format!("{TASKS} tasks that acquire, query, check the answer and give back, without a pause"));
     Ok(())
