@@ -1,5 +1,5 @@
 //! get + drop with connections that cost nothing, uncontended, all of pgweir's deadlines and statistics on.
-//! `cargo bench -p pgweir-benches --bench cycle`
+//! `cargo bench -p pgweir-benches --bench cycle`; with `-- profile` only pgweir runs, for a profiler to look at.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's output is its table")]
 #![allow(missing_docs, reason = "a program, not a library")]
@@ -20,6 +20,10 @@ fn main() {
     runtime.block_on(async {
         let ours = PoolBuilder::new(TokioRuntime::current(), NoopManager, PoolConfig::default()).open().await;
         let ours = ours.expect("a pool of nothing opens");
+        if std::env::args().any(|argument| argument == "profile") {
+            println!("{:.1} ns", cycle(async || drop(ours.get().await.expect("granted"))).await);
+            return;
+        }
         let deadpool =
             deadpool::managed::Pool::<NoopManager>::builder(NoopManager).max_size(10).build().expect("builds");
         let seconds = Some(Duration::from_secs(30));

@@ -36,6 +36,8 @@ async fn compare(name: &str, url: &str) {
     let deadpool =
         deadpool.create_pool(Some(deadpool_postgres::Runtime::Tokio1), tokio_postgres::NoTls).expect("a pool");
 
+    // `-- profile`: only pgweir, for a profiler to look at.
+    let profile = std::env::args().any(|argument| argument == "profile");
     let mut cpu = Table::new("client CPU per query", "µs");
     let mut wall = Table::new("wall time per query", "µs");
     for round in 0..=ROUNDS {
@@ -49,6 +51,10 @@ async fn compare(name: &str, url: &str) {
             }
         })
         .await;
+        if profile {
+            println!("{name}: {:.2} µs", pgweir.0);
+            continue;
+        }
         let pool = deadpool.clone();
         let peer = run(move || {
             let pool = pool.clone();
@@ -67,6 +73,9 @@ async fn compare(name: &str, url: &str) {
                 wall.record(name, w);
             }
         }
+    }
+    if profile {
+        return;
     }
     println!("--- {name}: {TASKS} tasks, 10 connections, TCP\n{}{}", cpu.render(), wall.render());
     ours.close().await;

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,12 +16,7 @@ use pgweir_core::runtime::{Abort, Address, Peek, Stream, Timer};
 use pgweir_core::time::Instant;
 use socket2::SockRef;
 
-/// All of a process's pools share one epoch: times in their reports compare.
-static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-
-pub(crate) fn now() -> Instant {
-    Instant::from_nanos(EPOCH.elapsed().as_nanos() as u64)
-}
+use crate::clock;
 
 pub(crate) fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -29,7 +24,7 @@ pub(crate) fn unix_time() -> Duration {
 
 pub(crate) fn seed() -> u64 {
     // The standard library seeds its hasher from the operating system.
-    RandomState::new().hash_one(EPOCH.elapsed())
+    RandomState::new().hash_one(clock::now())
 }
 
 pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -155,7 +150,7 @@ impl Future for AsyncIoTimer {
 
 impl Timer for AsyncIoTimer {
     fn reset(&mut self, deadline: Instant) {
-        match EPOCH.checked_add(Duration::from_nanos(deadline.as_nanos())) {
+        match std::time::Instant::now().checked_add(deadline - clock::now()) {
             Some(at) if deadline != Instant::MAX => self.0.set_at(at),
             _ => self.0 = ::async_io::Timer::never(),
         }

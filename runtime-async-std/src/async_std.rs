@@ -12,6 +12,7 @@ use pgweir_core::runtime::{Address, Runtime};
 use pgweir_core::time::Instant;
 
 use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
+use crate::clock;
 
 /// A PostgreSQL connection pool on async-std.
 pub type Pool = pgweir_core::driver::Pool<AsyncStd, Postgres<AsyncStd>>;
@@ -27,11 +28,12 @@ impl Runtime for AsyncStd {
     type Timer = AsyncIoTimer;
 
     fn current() -> Self {
+        clock::prepare();
         AsyncStd
     }
 
     fn now(&self) -> Instant {
-        async_io::now()
+        clock::now()
     }
 
     fn unix_time(&self) -> Duration {

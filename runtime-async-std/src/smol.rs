@@ -10,6 +10,7 @@ use pgweir_core::runtime::{Address, Runtime};
 use pgweir_core::time::Instant;
 
 use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
+use crate::clock;
 
 /// A PostgreSQL connection pool on smol.
 pub type Pool = pgweir_core::driver::Pool<Smol, Postgres<Smol>>;
@@ -25,11 +26,12 @@ impl Runtime for Smol {
     type Timer = AsyncIoTimer;
 
     fn current() -> Self {
+        clock::prepare();
         Smol
     }
 
     fn now(&self) -> Instant {
-        async_io::now()
+        clock::now()
     }
 
     fn unix_time(&self) -> Duration {

@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +13,7 @@ use pgweir_core::time::Instant;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 
+use crate::clock;
 use crate::stream::TokioStream;
 
 /// tokio, multi-threaded or current-thread. Holds a handle, so that tasks can be spawned from anywhere.
@@ -22,13 +22,10 @@ pub struct TokioRuntime {
     handle: Handle,
 }
 
-/// All of a process's pools share one epoch: times in their reports compare.
-static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-
 impl TokioRuntime {
     /// The runtime behind `handle`; its I/O and time drivers must be enabled.
     pub fn from_handle(handle: Handle) -> Self {
-        LazyLock::force(&EPOCH);
+        clock::prepare();
         TokioRuntime { handle }
     }
 }
@@ -42,8 +39,7 @@ impl Runtime for TokioRuntime {
     }
 
     fn now(&self) -> Instant {
-        // A process that lives for centuries aside, nanoseconds fit.
-        Instant::from_nanos(EPOCH.elapsed().as_nanos() as u64)
+        clock::now()
     }
 
     fn unix_time(&self) -> Duration {
@@ -52,7 +48,7 @@ impl Runtime for TokioRuntime {
 
     fn seed(&self) -> u64 {
         // The standard library seeds its hasher from the operating system.
-        RandomState::new().hash_one(EPOCH.elapsed())
+        RandomState::new().hash_one(clock::now())
     }
 
     fn timer(&self, deadline: Instant) -> TokioTimer {
@@ -84,8 +80,7 @@ impl Runtime for TokioRuntime {
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn at(deadline: Instant) -> tokio::time::Instant {
-    let ahead = Duration::from_nanos(deadline.as_nanos()).saturating_sub(EPOCH.elapsed());
-    tokio::time::Instant::now() + ahead.min(NEVER)
+    tokio::time::Instant::now() + (deadline - clock::now()).min(NEVER)
 }
 
 /// A timer of tokio's.

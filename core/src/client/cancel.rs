@@ -182,3 +182,35 @@ impl Drop for Pass<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet(gate: &Gate) -> Poll<Result<(), Fault>> {
+        gate.poll_quiet(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_closed_gate_lets_nobody_in_and_waits_for_those_inside() {
+        let gate = Gate::default();
+        let inside = gate.enter().unwrap();
+        assert!(gate.close(), "it was used");
+        assert!(gate.enter().is_none());
+        assert!(quiet(&gate).is_pending());
+        drop(inside);
+        assert!(matches!(quiet(&gate), Poll::Ready(Ok(()))));
+        let unused = Gate::default();
+        assert!(!unused.close());
+    }
+
+    #[test]
+    fn a_cancel_of_unknown_whereabouts_costs_the_connection() {
+        let gate = Gate::default();
+        let mut inside = gate.enter().unwrap();
+        inside.unsure = true;
+        drop(inside);
+        gate.close();
+        assert!(matches!(quiet(&gate), Poll::Ready(Err(_))));
+    }
+}

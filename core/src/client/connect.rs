@@ -68,9 +68,9 @@ impl<R: Runtime> Opening<'_, R> {
         let Some(host) = self.config.hosts.get(usize::from(id.0)) else {
             return Err(Fault::new(FaultClass::Permanent, format!("there is no host number {}", id.0)));
         };
-        let session = Arc::new(self.session(deadline).await?);
+        let session = Arc::new(self.session(id, deadline).await?);
         let addresses = self.addresses(host, deadline).await?;
-        let mut last = Fault::new(FaultClass::Transient, format!("{} has no address", Label(host)));
+        let mut last = Fault::new(FaultClass::Transient, format!("{host} has no address"));
         for (n, address) in addresses.iter().enumerate() {
             let now = self.runtime.now();
             let share = (deadline - now) / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
@@ -94,8 +94,9 @@ impl<R: Runtime> Opening<'_, R> {
         Err(last)
     }
 
-    async fn session(&self, deadline: Instant) -> Result<SessionConfig, Fault> {
+    async fn session(&self, id: HostId, deadline: Instant) -> Result<SessionConfig, Fault> {
         let mut session = SessionConfig::new(self.config);
+        session.password = self.config.password_for(usize::from(id.0)).cloned();
         let Some(credentials) = self.credentials else { return Ok(session) };
         let failed = |why: &dyn fmt::Display| {
             Fault::new(FaultClass::Transient, format!("the credentials provider failed: {why}"))
@@ -153,22 +154,10 @@ impl<R: Runtime> Opening<'_, R> {
     fn at(host: &Host, address: &Address, fault: &Fault) -> Fault {
         let place = match (host, address) {
             (Host::Tcp { host: name, .. }, Address::Tcp(address)) if *name != address.ip().to_string() => {
-                format!("{} ({})", Label(host), address.ip())
+                format!("{host} ({})", address.ip())
             }
-            _ => Label(host).to_string(),
+            _ => host.to_string(),
         };
         Fault { message: format!("connecting to {place}: {}", fault.message).into(), ..fault.clone() }
-    }
-}
-
-/// A host for people.
-pub(super) struct Label<'a>(pub(super) &'a Host);
-
-impl fmt::Display for Label<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Host::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Host::Unix { directory, port } => write!(f, "{}/.s.PGSQL.{port}", directory.display()),
-        }
     }
 }

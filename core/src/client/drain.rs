@@ -17,8 +17,11 @@ use crate::time::Instant;
 /// How long an answer may be on its way before the server is asked to stop working on it. Most are at hand.
 const GRACE: Duration = Duration::from_millis(5);
 
-/// A cancel stops one statement; those behind it in a pipeline get as long before the next one, and a server that is
-/// slow to react more and more.
+/// The same after a cancel that stopped something: it stops one statement, and those behind it in a pipeline each take
+/// another one.
+const NEXT_GRACE: Duration = Duration::from_millis(1);
+
+/// A server that does not react is asked less and less often.
 const MAX_GRACE: Duration = Duration::from_millis(100);
 
 type Cancel<'a> = Pin<Box<dyn Future<Output = Result<(), CancelFailed>> + Send + 'a>>;
@@ -38,6 +41,8 @@ pub(super) async fn settle<R: Runtime>(client: &mut Client<R>, cancels: &Limit) 
     let runtime = client.channel.runtime().clone();
     let (address, key) = (client.origin.address.clone(), client.channel.machine().backend_key());
     let mut grace = GRACE;
+    // What was pending when the last cancel was sent.
+    let mut pending = usize::MAX;
     let mut patience = runtime.now() + grace;
     let mut timer: Option<R::Timer> = None;
     let mut cancel: Option<Cancel<'_>> = None;
@@ -72,11 +77,13 @@ pub(super) async fn settle<R: Runtime>(client: &mut Client<R>, cancels: &Limit) 
                     }
                     tracing::debug!(target: "pgweir::drain", error = %failed.error, "no cancel request could be sent");
                 }
-                grace = (grace * 2).min(MAX_GRACE);
+                let left = client.channel.machine().pending();
+                grace = if left < pending { NEXT_GRACE } else { (grace * 2).min(MAX_GRACE) };
                 patience = runtime.now() + grace;
             }
             Woken::Impatient => {
                 patience = Instant::MAX;
+                pending = client.channel.machine().pending();
                 if let Some(key) = key {
                     client.channel.machine_mut().cancel_started();
                     let (runtime, address) = (&runtime, &address);
@@ -108,16 +115,8 @@ struct Waiting<'w, 'c, R: Runtime> {
 }
 
 impl<R: Runtime> Waiting<'_, '_, R> {
+    /// The cancel and the timer come first: a server that sends without end must not keep them from having their turn.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, Fault>> {
-        let pumped = self.client.channel.poll_pump(cx);
-        while let Some(event) = self.client.channel.machine_mut().poll_event() {
-            self.client.absorb(event);
-        }
-        match pumped {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(Woken::Received)),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.fault())),
-            Poll::Pending => {}
-        }
         if let Some(cancel) = self.cancel
             && let Poll::Ready(result) = cancel.as_mut().poll(cx)
         {
@@ -128,7 +127,11 @@ impl<R: Runtime> Waiting<'_, '_, R> {
         {
             return Poll::Ready(Ok(Woken::Impatient));
         }
-        Poll::Pending
+        let pumped = self.client.channel.poll_pump(cx);
+        while let Some(event) = self.client.channel.machine_mut().poll_event() {
+            self.client.absorb(event);
+        }
+        pumped.map(|result| result.map(|()| Woken::Received).map_err(|error| error.fault()))
     }
 }
 

@@ -202,3 +202,30 @@ impl From<SubmitError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::FaultClass;
+
+    #[test]
+    fn every_error_says_what_to_do_and_keeps_its_fault() {
+        let fault = Fault::new(FaultClass::Transient, "the server is shutting down");
+        let errors = [
+            (Error::Closed { fault: fault.clone(), cause: None }, "take another one from the pool", true),
+            (Error::Io { kind: io::ErrorKind::BrokenPipe, fault, cause: None }, "take another one from the pool", true),
+            (Error::Timeout { after: Duration::from_secs(3) }, "command_timeout (3s)", false),
+            (Error::ToSql { index: 1, source: "no".into() }, "parameter $2", false),
+            (Error::ParameterCount { expected: 1, given: 2 }, "1 parameters, 2 were given", false),
+            (Error::RowCount { expected: "exactly one row", rows: 7 }, "7 rows", false),
+            (Error::Copy(CopyDirection::In), "COPY FROM STDIN", false),
+            (Error::Column { index: "x".to_owned(), columns: 3 }, "no column x among the 3", false),
+        ];
+        for (error, text, closed) in errors {
+            assert!(error.to_string().contains(text), "{error}");
+            assert_eq!(error.is_closed(), closed, "{error}");
+            assert_eq!(error.fault().class, FaultClass::Transient, "{error}");
+            assert!(error.code().is_none());
+        }
+    }
+}

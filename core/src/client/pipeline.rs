@@ -24,8 +24,12 @@ impl<R: Runtime> Client<R> {
     /// come in the order of the queries. Each query is a transaction of its own (unless one is open), and one that
     /// fails does not stop the others. All are prepared before the first is run.
     ///
-    /// ```ignore
+    /// ```
+    /// # use pgweir_core::{client::{Client, Error}, runtime::Runtime};
+    /// # async fn example<R: Runtime>(client: &mut Client<R>) -> Result<(), Error> {
     /// let results = client.pipeline(&[(&"INSERT INTO a VALUES ($1)", &[&1]), (&"SELECT now()", &[])]).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::limit::Limit;
 use super::simple::SimpleQueryMessage;
 use super::types::TypeCache;
-use crate::config::{ConnectConfig, ResetPolicy};
+use crate::config::{ConnectConfig, ResetPolicy, TargetSessionAttrs};
 use crate::manager::{Manager, Returned};
 use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::{Abort, Peek, Runtime, Stream};
@@ -26,6 +26,8 @@ const MAX_CANCELS: usize = 4;
 /// Whether the session takes writes. A statement without a plan or a snapshot, that every version has: as cheap as
 /// `SELECT 1`, which would pass on a demoted primary (PEERS 17).
 const ROLE: &str = "SHOW transaction_read_only";
+
+const RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
 
 /// Why: the session's own setting, or the server's.
 const ROLE_SOURCE: &str =
@@ -98,6 +100,7 @@ impl<R: Runtime> Postgres<R> {
 
     async fn set_up(&self, client: &mut Client<R>) -> Result<(), Fault> {
         client.origin.writable = takes_writes(client).await.map_err(|error| error.fault())?;
+        self.check_attributes(client).await?;
         if let Some(sql) = &self.on_connect_sql {
             client.batch_execute(sql).await.map_err(|error| prefixed("the on_connect statements failed", &error))?;
         }
@@ -111,6 +114,22 @@ impl<R: Runtime> Postgres<R> {
                 Err(Fault::new(FaultClass::Permanent, "on_connect left a transaction or a request open: end it there"))
             }
         }
+    }
+
+    /// Whether the server is what the configuration asks for.
+    async fn check_attributes(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        let wrong = match self.config.target_session_attrs() {
+            TargetSessionAttrs::ReadWrite if !client.origin.writable => "sessions are read-only",
+            // A server that takes writes is no standby; one that does not may still be a primary.
+            TargetSessionAttrs::Primary if !client.origin.writable => {
+                match first_value(client, RECOVERY).await.map_err(|error| error.fault())?.as_deref() {
+                    Some("f") => return Ok(()),
+                    _ => "the server is a standby",
+                }
+            }
+            _ => return Ok(()),
+        };
+        Err(Fault::new(FaultClass::WrongRole, format!("target_session_attrs is not met: {wrong}")))
     }
 
     async fn apply_policy(&self, client: &mut Client<R>) -> Result<(), Fault> {
@@ -169,6 +188,9 @@ impl<R: Runtime> Manager for Postgres<R> {
     }
 
     fn peek(&self, client: &mut Client<R>) -> Result<(), Fault> {
+        if let Some(fault) = client.channel.machine().fault() {
+            return Err(fault.clone());
+        }
         match client.channel.stream().peek() {
             Peek::Quiet => Ok(()),
             Peek::Readable | Peek::Ended => {

@@ -60,3 +60,56 @@ impl<T: Timer> LazyTimer<T> {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::driver::fake::{FakeRuntime, FakeTimer};
+
+    fn poll(timer: &mut LazyTimer<FakeTimer>, runtime: &FakeRuntime, millis: u64) -> bool {
+        runtime.set(Instant::from_millis(millis));
+        timer.poll(runtime, &mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_thousand_commands_arm_the_timer_once() {
+        let runtime = FakeRuntime::default();
+        let mut timer = LazyTimer::new();
+        assert!(!poll(&mut timer, &runtime, 0), "without a deadline there is none to meet");
+        assert_eq!(runtime.armed(), 0);
+        for now in 0..1_000 {
+            timer.set(Instant::from_millis(now + 5_000));
+            assert!(!poll(&mut timer, &runtime, now));
+        }
+        assert_eq!(runtime.armed(), 1);
+    }
+
+    #[test]
+    fn a_timer_that_fires_early_is_armed_again_and_the_deadline_is_met() {
+        let runtime = FakeRuntime::default();
+        let mut timer = LazyTimer::new();
+        timer.set(Instant::from_millis(100));
+        assert!(!poll(&mut timer, &runtime, 0));
+        timer.set(Instant::from_millis(150));
+        assert!(!poll(&mut timer, &runtime, 120), "armed for 100");
+        assert_eq!(runtime.armed(), 2);
+        assert!(!poll(&mut timer, &runtime, 149));
+        assert!(poll(&mut timer, &runtime, 150));
+        timer.set(Instant::from_millis(300));
+        assert!(!poll(&mut timer, &runtime, 299), "it can be used again");
+        assert!(poll(&mut timer, &runtime, 300));
+    }
+
+    #[test]
+    fn an_earlier_deadline_moves_the_timer() {
+        let runtime = FakeRuntime::default();
+        let mut timer = LazyTimer::new();
+        timer.set(Instant::from_millis(100));
+        assert!(!poll(&mut timer, &runtime, 0));
+        timer.set(Instant::from_millis(50));
+        assert!(!poll(&mut timer, &runtime, 10));
+        assert!(poll(&mut timer, &runtime, 50));
+    }
+}

@@ -69,8 +69,8 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         self
     }
 
-    fn begin(&self, shared: &Handle<R, M>, cx: &Context<'_>) -> (WaiterId, Outcome<M::Connection>) {
-        let now = shared.runtime.now();
+    #[inline]
+    fn begin(&self, shared: &Handle<R, M>, now: Instant, cx: &Context<'_>) -> (WaiterId, Outcome<M::Connection>) {
         let deadline = match self.patience {
             Patience::Default => now + shared.acquire_timeout,
             Patience::For(time) => now + time,
@@ -87,8 +87,9 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
         let this = self.get_mut();
         let shared = this.shared.as_ref().expect("an acquire is not polled after it has resolved");
         loop {
+            let now = shared.runtime.now();
             let (waiter, outcome) = match &mut this.stage {
-                Stage::New => this.begin(shared, cx),
+                Stage::New => this.begin(shared, now, cx),
                 Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
                 Stage::Hook(waiter, hook) => {
                     let waiter = *waiter;
@@ -115,7 +116,7 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
                     this.stage = Stage::Done;
                     return Poll::Ready(Err(error));
                 }
-                Outcome::Granted(mut member) => match shared.manager.peek(&mut member.connection) {
+                Outcome::Granted(mut member) => match member.peek(&shared.manager, now) {
                     Err(fault) => {
                         shared.check_failed(waiter, member, fault, cx.waker());
                         this.stage = Stage::Queued(waiter);

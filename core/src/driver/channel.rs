@@ -97,15 +97,24 @@ impl<R: Runtime> Channel<R> {
     }
 
     /// Says goodbye, if the session still is in a state to do so, and reads until the server has closed its end.
+    ///
+    /// A request that was dropped with much of it unsent is not sent to its end for the sake of a goodbye: the server
+    /// takes the end of the stream for one.
     pub async fn close(mut self) {
-        self.machine.terminate();
         let mut ended = false;
+        let mut goodbye = self.machine.unsent() <= READ_BUFFER;
+        if goodbye {
+            self.machine.terminate();
+        }
         poll_fn(|cx| {
-            self.flush(cx);
+            if goodbye {
+                self.flush(cx);
+                goodbye = !self.machine.outgoing().is_empty();
+            }
             if self.write_error.is_some() {
                 return Poll::Ready(());
             }
-            if !ended && self.machine.outgoing().is_empty() {
+            if !ended && !goodbye {
                 let closed = ready!(self.stream.poll_close(cx));
                 ended = true;
                 if closed.is_err() {
@@ -150,5 +159,90 @@ impl<R: Runtime> Channel<R> {
 impl<R: Runtime> fmt::Debug for Channel<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").field("stream", &self.stream).field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::config::{ConnectConfig, Host};
+    use crate::driver::fake::{FakeRuntime, Script};
+    use crate::pg::{Request, SessionConfig};
+
+    const LOGIN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    const FATAL: &[u8] = b"E\0\0\0\x1eSFATAL\0C57P01\0Mshut down\0\0";
+    const EMPTY: &[u8] = b"I\0\0\0\x04Z\0\0\0\x05I";
+
+    fn channel(reads: &[Result<&[u8], io::ErrorKind>]) -> Channel<FakeRuntime> {
+        let host = Host::Tcp { host: "localhost".to_owned(), port: 5432 };
+        let session = SessionConfig::new(&ConnectConfig::new(vec![host], "u", "d"));
+        let machine = Connection::new(Arc::new(session), crate::time::Instant::ZERO).unwrap();
+        let reads = reads.iter().map(|read| read.map(<[u8]>::to_vec)).collect();
+        Channel::new(FakeRuntime::default(), Script { reads, ..Script::default() }, machine)
+    }
+
+    fn poll(channel: &mut Channel<FakeRuntime>) -> Poll<Result<Event, Error>> {
+        channel.poll_event(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn one_write_and_one_read_carry_a_request() {
+        let mut channel = channel(&[Ok(LOGIN), Ok(EMPTY)]);
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+        let id = channel.machine.submit(crate::time::Instant::ZERO, Request::Simple { sql: "" }).unwrap();
+        channel.stream.written.clear();
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Complete { id: of, .. })) if of == id));
+        assert_eq!(channel.stream.written, b"Q\0\0\0\x05\0");
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Done { id: of, .. })) if of == id));
+        assert!(channel.stream.reads.is_empty());
+        assert_eq!(channel.received(), (LOGIN.len() + EMPTY.len()) as u64);
+    }
+
+    #[test]
+    fn the_last_words_of_a_server_that_hung_up_are_read_before_the_write_error_counts() {
+        let mut channel = channel(&[Ok(LOGIN), Ok(FATAL), Ok(b"")]);
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+        channel.machine.submit(crate::time::Instant::ZERO, Request::Simple { sql: "" }).unwrap();
+        channel.stream.writable = Some(0);
+        let Poll::Ready(Err(error)) = poll(&mut channel) else { panic!("the connection is over") };
+        assert_eq!(error.sqlstate().unwrap().code(), "57P01", "{error}");
+        assert!(matches!(poll(&mut channel), Poll::Ready(Err(_))), "and stays over");
+    }
+
+    #[test]
+    fn a_write_error_without_last_words_is_the_error() {
+        let mut channel = channel(&[Ok(LOGIN)]);
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+        channel.machine.submit(crate::time::Instant::ZERO, Request::Simple { sql: "" }).unwrap();
+        channel.stream.writable = Some(0);
+        let Poll::Ready(Err(Error::Io { kind, .. })) = poll(&mut channel) else { panic!("the connection is over") };
+        assert_eq!(kind, io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_and_a_read_error_end_the_connection() {
+        for end in [Ok(&b""[..]), Err(io::ErrorKind::ConnectionReset)] {
+            let mut channel = channel(&[Ok(LOGIN), end]);
+            assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+            assert!(matches!(poll(&mut channel), Poll::Ready(Err(_))));
+            assert!(channel.machine().fault().is_some());
+        }
+    }
+
+    #[test]
+    fn closing_says_goodbye_and_waits_for_the_end() {
+        let mut channel = channel(&[Ok(LOGIN), Ok(FATAL), Ok(b"")]);
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+        channel.stream.reads.pop_back();
+        let mut waiting = std::pin::pin!(channel.close());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "the server is not done");
+
+        let mut channel = self::channel(&[Ok(LOGIN), Ok(FATAL), Ok(b"")]);
+        assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+        let waiting = std::pin::pin!(channel.close());
+        assert!(waiting.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -1,18 +1,35 @@
 //! A connection that belongs to a pool, boxed once when it is opened and moved as a pointer from then on.
 
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::manager::Manager;
 use crate::pool::{ConnId, Fault};
+use crate::time::Instant;
 
 pub(crate) struct Member<C> {
     pub(crate) conn: ConnId,
     pub(crate) connection: C,
     /// Marks this slot for the background task: registered with the socket while the connection is idle.
     pub(crate) waker: Waker,
+    /// When it was last heard: a use, a check or its opening ended then.
+    pub(crate) heard: Instant,
 }
 
+/// A connection heard this recently is not looked at again before it is lent: the look is a system call, and the
+/// answer is as old as this when the first query reaches the server anyway.
+const JUST_HEARD: Duration = Duration::from_millis(1);
+
 impl<C> Member<C> {
+    /// The look at the socket before it is lent at `now`.
+    ///
+    /// # Errors
+    /// The end or error that was found.
+    #[inline]
+    pub(crate) fn peek<M: Manager<Connection = C>>(&mut self, manager: &M, now: Instant) -> Result<(), Fault> {
+        if now < self.heard + JUST_HEARD { Ok(()) } else { manager.peek(&mut self.connection) }
+    }
+
     /// Consumes what an idle connection says and asks to be told of more.
     pub(crate) fn poll_idle<M: Manager<Connection = C>>(&mut self, manager: &M) -> Poll<Fault> {
         manager.poll_idle(&mut self.connection, &mut Context::from_waker(&self.waker))

@@ -8,6 +8,8 @@ mod acquire;
 mod channel;
 mod command;
 mod effects;
+#[cfg(test)]
+pub(crate) mod fake;
 mod hooks;
 mod lease;
 mod member;

@@ -136,8 +136,13 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
 
     /// One event under the lock: the machine's answer is applied, the rest is left in `effects`.
     pub(crate) fn step(&self, state: &mut State<M>, now: Instant, event: Event, effects: &mut Effects<M::Connection>) {
+        state.machine.handle(now, event, &mut state.actions);
+        self.carry_out(state, now, effects);
+    }
+
+    /// Applies the actions that the machine has left.
+    fn carry_out(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
         let mut actions = std::mem::take(&mut state.actions);
-        state.machine.handle(now, event, &mut actions);
         for action in actions.drain(..) {
             state.apply(action, now, &self.signal, effects);
         }
@@ -145,10 +150,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         if state.orphaned {
             self.settle_orphan(state, now, effects);
         }
-        let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
-        if due < state.armed || !state.commands.is_empty() {
-            effects.ring = true;
-        }
+        effects.ring |= state.must_ring();
     }
 
     /// Without a background task nothing can be awaited: what it should close is dropped, and the machine told so.
@@ -193,7 +195,10 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         effects.run();
     }
 
-    /// The fast path of an acquire. On `Waiting` the waker is registered.
+    /// An acquire. On `Waiting` the waker is registered.
+    ///
+    /// The usual case, a free connection and nobody in line, is one event and one action: no allocation, no effects.
+    #[inline]
     pub(crate) fn acquire(
         &self,
         now: Instant,
@@ -202,38 +207,38 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         location: &'static Location<'static>,
         waker: &Waker,
     ) -> (WaiterId, Outcome<M::Connection>) {
-        let mut effects = Effects::new();
         let mut guard = self.lock();
         let state = &mut *guard;
         let waiter = state.cells.mint();
         let site = state.sites.intern(location);
         state.machine.handle(now, Event::Acquire { waiter, deadline, leak_after, site }, &mut state.actions);
-        if let [Action::Grant { waiter: granted, conn }] = state.actions[..] {
-            if granted == waiter {
-                state.actions.clear();
-                let outcome = Outcome::Granted(state.lend(conn));
-                let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
-                let ring = due < state.armed;
-                drop(guard);
-                if ring {
-                    self.signal.raise();
-                }
-                return (waiter, outcome);
+        if let [Action::Grant { waiter: granted, conn }] = state.actions[..]
+            && granted == waiter
+        {
+            state.actions.clear();
+            let member = state.lend(conn);
+            let ring = state.must_ring();
+            drop(guard);
+            if ring {
+                self.signal.raise();
             }
+            return (waiter, Outcome::Granted(member));
         }
+        self.acquire_slowly(guard, now, waiter, waker)
+    }
+
+    #[cold]
+    fn acquire_slowly(
+        &self,
+        mut guard: MutexGuard<'_, State<M>>,
+        now: Instant,
+        waiter: WaiterId,
+        waker: &Waker,
+    ) -> (WaiterId, Outcome<M::Connection>) {
+        let mut effects = Effects::new();
+        let state = &mut *guard;
         state.cells.enqueue(waiter, waker.clone());
-        let mut actions = std::mem::take(&mut state.actions);
-        for action in actions.drain(..) {
-            state.apply(action, now, &self.signal, &mut effects);
-        }
-        state.actions = actions;
-        let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
-        if state.orphaned {
-            self.settle_orphan(state, now, &mut effects);
-        }
-        if due < state.armed || !state.commands.is_empty() {
-            effects.ring = true;
-        }
+        self.carry_out(state, now, &mut effects);
         let outcome = state.cells.poll(waiter, waker, &mut effects);
         drop(guard);
         self.run(effects);
@@ -302,11 +307,31 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             fault = Some(Box::new(found));
         }
         let now = self.runtime.now();
+        member.heard = now;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // The usual case again: the connection is home, nobody waits, there is nothing to do.
+        let listening = match state.put_home(member) {
+            Ok(listening) => listening,
+            Err(stale) => {
+                drop(guard);
+                drop(stale);
+                return;
+            }
+        };
+        state.machine.handle(now, Event::Release { conn, fate, queries, fault }, &mut state.actions);
+        if state.actions.is_empty() {
+            let ring = state.must_ring() | listening;
+            drop(guard);
+            if ring {
+                self.signal.raise();
+            }
+            return;
+        }
         let mut effects = Effects::new();
-        let mut state = self.lock();
-        state.put_back(member, &mut effects);
-        self.step(&mut state, now, Event::Release { conn, fate, queries, fault }, &mut effects);
-        drop(state);
+        effects.ring = listening;
+        self.carry_out(state, now, &mut effects);
+        drop(guard);
         self.run(effects);
     }
 }
@@ -441,15 +466,36 @@ impl<M: Manager> State<M> {
         }
     }
 
-    /// A connection comes back from a lease or a job; a stale one is dropped.
-    pub(crate) fn put_back(&mut self, member: Box<Member<M::Connection>>, effects: &mut Effects<M::Connection>) {
+    /// Whether the background task must look earlier than it would by itself. Asked once per change: whoever asks
+    /// rings, so the answer counts as armed.
+    #[inline]
+    fn must_ring(&mut self) -> bool {
+        let due = self.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+        let earlier = due < self.armed;
+        if earlier {
+            self.armed = due;
+        }
+        earlier || !self.commands.is_empty()
+    }
+
+    /// A connection comes back; says whether its socket spoke up between its registration and now. A stale one is
+    /// given back.
+    #[inline]
+    fn put_home(&mut self, member: Box<Member<M::Connection>>) -> Result<bool, Box<Member<M::Connection>>> {
         match self.entry(member.conn) {
             Some(entry) if matches!(entry.place, Place::Lent | Place::Job) => {
                 entry.place = Place::Here(member);
-                // It may have spoken up between its registration and this moment.
-                effects.ring |= entry.signal.is_marked();
+                Ok(entry.signal.is_marked())
             }
-            _ => effects.members.push(member),
+            _ => Err(member),
+        }
+    }
+
+    /// A connection comes back from a lease or a job; a stale one is dropped.
+    pub(crate) fn put_back(&mut self, member: Box<Member<M::Connection>>, effects: &mut Effects<M::Connection>) {
+        match self.put_home(member) {
+            Ok(listening) => effects.ring |= listening,
+            Err(stale) => effects.members.push(stale),
         }
     }
 }

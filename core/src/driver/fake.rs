@@ -1,0 +1,142 @@
+//! A runtime for unit tests: a clock that is set by hand and streams that play a script.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::runtime::{Abort, Address, Peek, Runtime, Stream, Timer};
+use crate::time::Instant;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeRuntime {
+    clock: Arc<AtomicU64>,
+    /// How often a timer was made or moved: what a real one would pay for.
+    armed: Arc<AtomicU32>,
+}
+
+impl FakeRuntime {
+    pub(crate) fn set(&self, now: Instant) {
+        self.clock.store(now.as_nanos(), Relaxed);
+    }
+
+    pub(crate) fn armed(&self) -> u32 {
+        self.armed.load(Relaxed)
+    }
+}
+
+impl Runtime for FakeRuntime {
+    type Stream = Script;
+    type Timer = FakeTimer;
+
+    fn current() -> Self {
+        FakeRuntime::default()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.clock.load(Relaxed))
+    }
+
+    fn unix_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn seed(&self) -> u64 {
+        0
+    }
+
+    fn timer(&self, deadline: Instant) -> FakeTimer {
+        self.armed.fetch_add(1, Relaxed);
+        FakeTimer { runtime: self.clone(), deadline }
+    }
+
+    fn spawn(&self, _name: &'static str, _task: impl Future<Output = ()> + Send + 'static) {
+        panic!("the client spawns nothing");
+    }
+
+    async fn resolve(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    async fn connect(&self, _address: &Address) -> io::Result<Script> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeTimer {
+    runtime: FakeRuntime,
+    deadline: Instant,
+}
+
+impl Future for FakeTimer {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if self.runtime.now() >= self.deadline { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Timer for FakeTimer {
+    fn reset(&mut self, deadline: Instant) {
+        self.runtime.armed.fetch_add(1, Relaxed);
+        self.deadline = deadline;
+    }
+}
+
+/// What the reads give, in order (then Pending), and how many bytes are taken before writing fails.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    pub(crate) reads: VecDeque<Result<Vec<u8>, io::ErrorKind>>,
+    pub(crate) writable: Option<usize>,
+    pub(crate) written: Vec<u8>,
+}
+
+impl Stream for Script {
+    fn poll_read(&mut self, _cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.reads.pop_front() {
+            None => Poll::Pending,
+            Some(Err(kind)) => Poll::Ready(Err(kind.into())),
+            Some(Ok(mut bytes)) => {
+                let n = bytes.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&bytes[..n]);
+                if n < bytes.len() {
+                    self.reads.push_front(Ok(bytes.split_off(n)));
+                }
+                Poll::Ready(Ok(n))
+            }
+        }
+    }
+
+    fn poll_write(&mut self, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let left = self.writable.map_or(usize::MAX, |limit| limit.saturating_sub(self.written.len()));
+        if left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let n = bytes.len().min(left);
+        self.written.extend_from_slice(&bytes[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn peek(&self) -> Peek {
+        if self.reads.is_empty() { Peek::Quiet } else { Peek::Readable }
+    }
+
+    fn abort_handle(&self) -> Arc<dyn Abort> {
+        Arc::new(NoAbort)
+    }
+}
+
+#[derive(Debug)]
+struct NoAbort;
+impl Abort for NoAbort {
+    fn abort(&self) {}
+}
