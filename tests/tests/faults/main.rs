@@ -5,6 +5,9 @@
 mod common;
 mod load;
 
+mod cleanup;
+mod lifecycle;
 mod limits;
 mod outage;
+mod roles;
 mod silent;
