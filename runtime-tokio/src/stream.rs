@@ -129,7 +129,6 @@ mod tests {
     use pgweir_core::config::Config;
     use pgweir_core::runtime::{Address, Runtime};
 
-    use super::*;
     use crate::TokioRuntime;
 
     #[tokio::test]
