@@ -99,7 +99,7 @@ impl<R: Runtime> Client<R> {
     {
         let fetch = Fetch::Rows(fetch);
         let (active, columns) = self.start(statement.text(), params, fetch).await?;
-        Ok(RowStream { active, columns, fetch, affected: None })
+        Ok(RowStream { active, columns, fetch, rows: 0, earlier: 0, affected: None })
     }
 
     /// Prepares a statement and keeps it while the result or the connection's cache holds it.
@@ -240,6 +240,10 @@ pub struct RowStream<'a, R: Runtime> {
     active: Active<'a, R>,
     columns: Arc<[Column]>,
     fetch: Fetch,
+    /// How many came so far.
+    rows: u64,
+    /// How many of them in the batches before this one.
+    earlier: u64,
     affected: Option<u64>,
 }
 
@@ -260,10 +264,15 @@ impl<R: Runtime> RowStream<'_, R> {
         while self.active.is_open() {
             match ready!(self.active.poll_next(cx))? {
                 Event::Row { row, .. } => {
+                    self.rows += 1;
                     return Poll::Ready(Row::new(Arc::clone(&self.columns), &row).map(Some));
                 }
-                Event::Suspended { .. } => self.active.fetch(self.fetch)?,
-                Event::Complete { rows, .. } => self.affected = rows,
+                Event::Suspended { .. } => {
+                    self.earlier = self.rows;
+                    self.active.fetch(self.fetch)?;
+                }
+                // The server counts the last batch only.
+                Event::Complete { rows, .. } => self.affected = rows.map(|last| self.earlier + last),
                 _ => {}
             }
         }
