@@ -1,6 +1,6 @@
 //! What the real-database tests share: a runtime with a watchdog, the pool's own events, and the usual configuration.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary includes this and uses its own part of it")]
 
 pub mod trace;
 
