@@ -81,7 +81,7 @@ impl Machine {
         match how {
             Check::Socket => self.slots.put(conn.slot, Slot::Idle { life, since: idle_since }),
             Check::RoundTrip => {
-                life.checked = now;
+                life.checked = now.max(idle_since);
                 life.suspicion = suspicion;
                 self.totals.validations += 1;
                 self.totals.last_check = Some(now);

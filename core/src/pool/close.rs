@@ -148,18 +148,24 @@ impl Machine {
         }
     }
 
-    /// Idle connections above min_size that were unused for max_idle_time.
+    /// Idle connections above min_size that were unused for max_idle_time. One that is being replaced does not make
+    /// its siblings a surplus.
     fn reap(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (min, limit) = (self.config.min_size, self.config.max_idle_time);
         if limit.is_zero() {
             return;
         }
         let from = self.slots.open();
-        while self.slots.open() > min
+        if from <= min {
+            return;
+        }
+        let mut renewing = self.renewing(now);
+        while self.slots.open() > min + renewing
             && let Some(&index) = self.slots.idle_stack().first()
             && let Slot::Idle { life, since } = *self.slots.get(index)
             && since + limit <= now
         {
+            renewing -= u32::from(self.is_renewing(&life, now));
             self.close_gracefully(now, index, &life, CloseReason::IdleTimeout, actions);
         }
         let to = self.slots.open();

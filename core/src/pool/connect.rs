@@ -47,6 +47,8 @@ impl Machine {
         let missing = self.config.min_size.saturating_sub(self.slots.open() - self.renewing(now));
         let uncovered = match self.demand() {
             0 => 0,
+            // Once one check or reset takes too long, none is counted on any more.
+            demand if self.covering(now) < self.slots.validating() + self.slots.resetting() => demand,
             demand => demand.saturating_sub(self.covering(now)),
         };
         // An outage ends by trying, even where nothing is wanted: health must not stay wrong for ever.
@@ -83,12 +85,16 @@ impl Machine {
     }
 
     /// Idle connections that are to be replaced soon or are doomed: they do not count towards min_size.
-    fn renewing(&self, now: Instant) -> u32 {
+    pub(super) fn renewing(&self, now: Instant) -> u32 {
         let soon = |slot: &Slot| match slot {
-            Slot::Idle { life, .. } => now >= life.renew || life.recycle != self.recycle,
+            Slot::Idle { life, .. } => self.is_renewing(life, now),
             _ => false,
         };
         self.slots.iter().filter(|(_, slot)| soon(slot)).count() as u32
+    }
+
+    pub(super) fn is_renewing(&self, life: &Life, now: Instant) -> bool {
+        now >= life.renew || life.recycle != self.recycle
     }
 
     /// Where the next connect may go now: a good link first, else one whose schedule allows it.

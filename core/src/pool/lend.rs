@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::{Action, ConnId, Fate, Fault, ResetHow, SiteId, WaiterId};
-use super::machine::{Machine, Phase, after};
+use super::machine::{Machine, Phase, after, nanos, nanos_between, plus};
 use super::notice::{Holder, Notice, Reject};
 use super::slot::{Lease, Life, Slot};
 use super::timer::TimerKind;
@@ -14,7 +14,7 @@ use crate::time::Instant;
 impl Machine {
     /// The hot path: nobody waits and the connection on top of the stack can be lent as it is. Constant time, no
     /// allocation beyond the caller's `actions`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn acquire(
         &mut self,
         now: Instant,
@@ -44,6 +44,7 @@ impl Machine {
         }
     }
 
+    #[inline(never)]
     fn acquire_slowly(&mut self, now: Instant, waiter: Waiter, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Ending(_) | Phase::Terminated) {
             self.reject(waiter.id, Reject::Closed, actions);
@@ -144,9 +145,9 @@ impl Machine {
     }
 
     /// Whether a connection that went idle at `since` needs no round trip before its next lease.
-    #[inline]
+    #[inline(always)]
     fn is_fresh(&self, life: &Life, since: Instant, now: Instant) -> bool {
-        let proved_within = |proof: Instant| now <= proof + self.config.validation_interval;
+        let proved_within = |proof: Instant| nanos_between(proof, now) <= self.limits.fresh;
         !self.slots.is_suspect(life)
             && match self.config.validation {
                 ValidationPolicy::Interval => proved_within(since.max(life.checked)),
@@ -169,17 +170,17 @@ impl Machine {
         self.granted(now, index, &w, actions);
     }
 
-    #[inline]
+    #[inline(always)]
     fn granted(&mut self, now: Instant, index: u32, waiter: &Waiter, actions: &mut Vec<Action>) {
         let conn = self.slots.id(index);
+        let waited = nanos_between(waiter.arrival, now);
         self.totals.acquisitions += 1;
         self.totals.peak_active = self.totals.peak_active.max(self.slots.lent());
-        self.totals.wait.record(now.nanos_since(waiter.arrival));
-        self.arm(now + waiter.leak_after, TimerKind::Leak);
-        actions.push(Action::Grant { waiter: waiter.id, conn });
-        let slow = self.config.acquire_slow;
-        if now > waiter.arrival && !slow.is_zero() && now - waiter.arrival >= slow {
-            let waited = now - waiter.arrival;
+        self.totals.wait.record(waited);
+        self.arm(plus(now, waiter.leak_after), TimerKind::Leak);
+        actions.extend(std::iter::once_with(|| Action::Grant { waiter: waiter.id, conn }));
+        if waited >= self.limits.slow {
+            let waited = Duration::from_nanos(waited);
             self.slow_waits.record(now, self.settled());
             self.unsettled = true;
             self.notice(Notice::AcquireSlow { conn, site: waiter.site, waited }, actions);
@@ -187,15 +188,18 @@ impl Machine {
     }
 
     /// How long a lease may be held before it is suspected; zero means off, for the pool and for one acquire.
-    #[inline]
-    fn leak_limit(&self, wish: Option<Duration>) -> Duration {
-        let limit = wish.unwrap_or(self.config.leak_detection_timeout);
-        if self.config.enable_leak_detection && !limit.is_zero() { limit } else { Duration::MAX }
+    #[inline(always)]
+    fn leak_limit(&self, wish: Option<Duration>) -> u64 {
+        match wish {
+            None => self.limits.leak,
+            Some(limit) if self.config.enable_leak_detection && !limit.is_zero() => nanos(limit),
+            Some(_) => u64::MAX,
+        }
     }
 
     /// A lease comes back. The hot path, like [`Machine::acquire`], is the clean return of a connection in good
     /// standing: to the next waiter or to the stack.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(
         &mut self,
         now: Instant,
@@ -208,8 +212,8 @@ impl Machine {
         let Some(&Slot::Lent { mut life, lease }) = self.slots.find(conn) else { return };
         let since = match fate {
             Fate::Unused => lease.idle_since,
-            Fate::Clean if !self.config.reset_on_release => now,
-            _ => return self.release_slowly(now, conn.slot, life, lease, fate, queries, fault, actions),
+            Fate::Clean if !self.config.reset_on_release => self.idle_clock(&life, now),
+            _ => return self.release_slowly(now, conn, fate, queries, fault, actions),
         };
         let plain = lease.reports == 0
             && now < life.renew
@@ -217,7 +221,7 @@ impl Machine {
             && self.retire_reason(&life, queries, now).is_none()
             && (self.waiters.live() == 0 || (self.serving() && self.is_fresh(&life, since, now)));
         if !plain {
-            return self.release_slowly(now, conn.slot, life, lease, fate, queries, fault, actions);
+            return self.release_slowly(now, conn, fate, queries, fault, actions);
         }
         self.account(now, &lease, fate, queries);
         life.queries += if fate == Fate::Unused { 0 } else { queries };
@@ -225,8 +229,8 @@ impl Machine {
             Some(waiter) => self.lend(now, conn.slot, life, since, waiter, actions),
             None => {
                 self.slots.take_back(conn.slot, life, since);
-                if !self.config.max_idle_time.is_zero() && self.slots.open() > self.config.min_size {
-                    let due = since + self.config.max_idle_time;
+                if self.slots.open() > self.config.min_size {
+                    let due = plus(since, self.limits.idle);
                     self.arm(due, TimerKind::Idle);
                     self.unsettled |= due <= now;
                 }
@@ -234,19 +238,27 @@ impl Machine {
         }
     }
 
+    /// When a connection that comes back now went idle: after its last check, even where no time passed since.
+    #[inline(always)]
+    fn idle_clock(&self, life: &Life, now: Instant) -> Instant {
+        match self.config.validation {
+            ValidationPolicy::Always => now.max(life.checked + Duration::from_nanos(1)),
+            ValidationPolicy::Interval | ValidationPolicy::Suspect => now,
+        }
+    }
+
     #[cold]
-    #[allow(clippy::too_many_arguments, reason = "the parts of one event and of the slot it names")]
     fn release_slowly(
         &mut self,
         now: Instant,
-        index: u32,
-        mut life: Life,
-        lease: Lease,
+        conn: ConnId,
         fate: Fate,
         queries: u64,
         fault: Option<Box<Fault>>,
         actions: &mut Vec<Action>,
     ) {
+        let Some(&Slot::Lent { mut life, lease }) = self.slots.find(conn) else { return };
+        let index = conn.slot;
         self.unsettled = true;
         self.account(now, &lease, fate, queries);
         self.leak_resolved(now, index, &lease, actions);
@@ -268,13 +280,13 @@ impl Machine {
         } else if let Some(reason) = self.retire_reason(&life, 0, now) {
             self.close_gracefully(now, index, &life, reason, actions);
         } else {
-            let since = if fate == Fate::Unused { lease.idle_since } else { now };
+            let since = if fate == Fate::Unused { lease.idle_since } else { self.idle_clock(&life, now) };
             self.slots.put(index, Slot::Idle { life, since });
         }
     }
 
     /// Counts a lease's end. A grant that nobody saw is no acquisition.
-    #[inline]
+    #[inline(always)]
     fn account(&mut self, now: Instant, lease: &Lease, fate: Fate, queries: u64) {
         if fate == Fate::Unused {
             self.uncount(lease);
@@ -282,14 +294,14 @@ impl Machine {
         } else {
             self.totals.releases += 1;
             self.totals.queries = self.totals.queries.saturating_add(queries);
-            self.totals.usage.record(now.nanos_since(lease.since));
+            self.totals.usage.record(nanos_between(lease.since, now));
         }
     }
 
     /// Takes an acquisition back.
     pub(super) fn uncount(&mut self, lease: &Lease) {
         self.totals.acquisitions -= 1;
-        self.totals.wait.unrecord(lease.since.nanos_since(lease.arrival));
+        self.totals.wait.unrecord(nanos_between(lease.arrival, lease.since));
     }
 
     pub(super) fn leak_resolved(&mut self, now: Instant, index: u32, lease: &Lease, actions: &mut Vec<Action>) {
@@ -324,6 +336,7 @@ impl Machine {
     }
 }
 
+#[inline(always)]
 fn lease(waiter: &Waiter, idle_since: Instant, now: Instant) -> Lease {
     Lease {
         waiter: waiter.id,
@@ -333,7 +346,7 @@ fn lease(waiter: &Waiter, idle_since: Instant, now: Instant) -> Lease {
         arrival: waiter.arrival,
         deadline: waiter.deadline,
         leak_after: waiter.leak_after,
-        leak_next: now + waiter.leak_after,
+        leak_next: plus(now, waiter.leak_after),
         reports: 0,
     }
 }

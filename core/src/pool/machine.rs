@@ -64,6 +64,29 @@ pub struct Machine {
     /// Set when something changed that the hot path does not look at.
     pub(super) unsettled: bool,
     pub(super) bound: Bound,
+    pub(super) limits: Limits,
+}
+
+/// The configuration's durations that the hot path needs, in nanoseconds; `u64::MAX` is never.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Limits {
+    pub(super) fresh: u64,
+    pub(super) idle: u64,
+    pub(super) slow: u64,
+    pub(super) leak: u64,
+}
+
+impl Limits {
+    fn new(config: &PoolConfig) -> Self {
+        let unless_zero = |limit: Duration| if limit.is_zero() { u64::MAX } else { nanos(limit) };
+        let leak = if config.enable_leak_detection { config.leak_detection_timeout } else { Duration::ZERO };
+        Limits {
+            fresh: nanos(config.validation_interval),
+            idle: unless_zero(config.max_idle_time),
+            slow: unless_zero(config.acquire_slow),
+            leak: unless_zero(leak),
+        }
+    }
 }
 
 /// Where the pool is in its life.
@@ -123,6 +146,7 @@ impl Machine {
         config.max_size = config.max_size.max(1);
         config.min_size = config.min_size.min(config.max_size);
         Machine {
+            limits: Limits::new(&config),
             slots: Slots::new(config.max_size),
             links: vec![Link::new(now); usize::from(config.hosts.max(1))],
             allowed: config.max_size,
@@ -319,6 +343,22 @@ impl Machine {
     pub(super) fn arm(&mut self, at: Instant, kind: TimerKind) {
         self.bound.lower(at, kind);
     }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds from `earlier` to `later`: a [`Duration`] would cost a division.
+#[inline]
+pub(super) fn nanos_between(earlier: Instant, later: Instant) -> u64 {
+    later.as_nanos().saturating_sub(earlier.as_nanos())
+}
+
+/// `nanos` after `now`, at most [`Instant::MAX`].
+#[inline]
+pub(super) fn plus(now: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(now.as_nanos().saturating_add(nanos))
 }
 
 /// `timeout` after `now`, but always after it.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::COVER;
 use super::event::{Action, CloseHow, CloseReason, Fault, FaultClass};
 use super::health::FAULT_MEMORY;
-use super::machine::{Machine, Phase};
+use super::machine::{Machine, Phase, plus};
 use super::notice::{Notice, Reject, TimeoutReport, WaitPhase};
 use super::slot::Slot;
 use crate::time::Instant;
@@ -112,11 +112,11 @@ impl Machine {
     fn suspect_leak(&mut self, now: Instant, index: u32, actions: &mut Vec<Action>) {
         let Some(lease) = self.slots.lease_mut(index) else { return };
         lease.reports += 1;
-        let mut allowance = lease.leak_after;
-        while lease.since + allowance <= now {
+        let mut allowance = lease.leak_after.max(1);
+        while plus(lease.since, allowance) <= now {
             allowance = allowance.saturating_mul(2);
         }
-        lease.leak_next = lease.since + allowance;
+        lease.leak_next = plus(lease.since, allowance);
         let lease = *lease;
         if lease.reports == 1 {
             self.leaks += 1;
@@ -186,6 +186,7 @@ impl Machine {
             && let Slot::Idle { since, .. } = self.slots.get(oldest)
             && !self.config.max_idle_time.is_zero()
             && self.slots.open() > self.config.min_size
+            && self.slots.open() > self.config.min_size + self.renewing(now)
             && !matches!(self.phase, Phase::New)
         {
             bound.lower(*since + self.config.max_idle_time, TimerKind::Idle);

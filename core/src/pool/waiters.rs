@@ -1,7 +1,6 @@
 //! The queue of acquires: first come, first served.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +13,8 @@ pub(super) struct Waiter {
     pub(super) id: WaiterId,
     pub(super) arrival: Instant,
     pub(super) deadline: Instant,
-    /// How long the lease may be held; `Duration::MAX` for ever.
-    pub(super) leak_after: Duration,
+    /// How long the lease may be held, in nanoseconds; `u64::MAX` for ever.
+    pub(super) leak_after: u64,
     pub(super) site: SiteId,
 }
 
@@ -120,7 +119,7 @@ mod tests {
             id: WaiterId(id),
             arrival: Instant::ZERO,
             deadline: Instant::MAX,
-            leak_after: Duration::MAX,
+            leak_after: u64::MAX,
             site: SiteId(0),
         }
     }

@@ -1,6 +1,10 @@
 //! Tests of the pool machine in virtual time, each named after the rule that it shows.
 
+mod checking;
+mod ending;
 mod lending;
 mod outage;
 mod random;
+mod recycling;
+mod reporting;
 mod rig;

@@ -176,6 +176,19 @@ impl Rig {
         self.granted(waiter).expect("an idle connection")
     }
 
+    /// An acquire after `delay`, without a tick in between.
+    pub(super) fn acquire_later(&mut self, delay: Duration) -> WaiterId {
+        self.now = self.now + delay;
+        self.acquire()
+    }
+
+    /// Like `lease`, where a round trip may come first.
+    pub(super) fn lease_after_check(&mut self) -> ConnId {
+        let waiter = self.acquire();
+        self.connect_all();
+        self.granted(waiter).expect("a connection after a check")
+    }
+
     pub(super) fn release(&mut self, conn: ConnId, fate: Fate) {
         let fault = (fate == Fate::Broken).then(|| Box::new(fault(FaultClass::Transient)));
         self.event(Event::Release { conn, fate, queries: 1, fault });
