@@ -6,8 +6,11 @@ mod common;
 mod load;
 
 mod cleanup;
+mod health;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod outage;
 mod roles;
+mod secrets;
 mod silent;
