@@ -18,6 +18,7 @@
 //! installation of PostgreSQL that is otherwise tried as root on Debian and Ubuntu when there is none.
 
 mod client;
+pub mod demo;
 mod error;
 mod ports;
 mod postgres;

@@ -44,6 +44,9 @@ impl<R: Runtime> Pool<R, Postgres<R>> {
 
     /// As [`Pool::builder`], on `runtime`.
     pub fn builder_on(runtime: R, config: Config) -> PoolBuilder<R, Postgres<R>> {
+        for warning in config.warnings() {
+            tracing::warn!(name: "pgweir.config.warning", "{warning}");
+        }
         let (pool, connect) = config.into_parts();
         PoolBuilder::new(runtime.clone(), Postgres::new(runtime, connect), pool)
     }

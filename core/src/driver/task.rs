@@ -5,6 +5,7 @@
 //! command for the slot drops the old job and whatever it had open.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -29,7 +30,17 @@ pub(crate) struct Background<R: Runtime, M: Manager> {
 
 struct Job<C> {
     conn: ConnId,
+    kind: Kind,
     future: Pin<Box<dyn Future<Output = Done<C>> + Send>>,
+}
+
+/// What a job does, for when it can no longer say so itself.
+#[derive(Clone, Copy)]
+enum Kind {
+    Connect,
+    Validate,
+    Reset,
+    Close,
 }
 
 /// How a job ended.
@@ -38,7 +49,12 @@ enum Done<C> {
     Validated(Box<Member<C>>, Result<(), Fault>),
     Reset(Box<Member<C>>, Result<(), Fault>),
     Closed,
+    /// It panicked, in a hook or a manager of the user's; its connection went with it.
+    Panicked(Kind),
 }
+
+/// After this many looks other tasks have their turn.
+const MAX_TURNS: u32 = 32;
 
 impl<R: Runtime, M: Manager> Background<R, M> {
     pub(crate) fn new(shared: Handle<R, M>) -> Self {
@@ -93,6 +109,12 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         }
         // Dropped before its successor starts, and not under the lock: it may own a socket.
         self.jobs[slot] = None;
+        let kind = match &command {
+            Command::Connect { .. } => Kind::Connect,
+            Command::Validate { .. } => Kind::Validate,
+            Command::Reset { .. } => Kind::Reset,
+            Command::Close { .. } => Kind::Close,
+        };
         let shared = self.shared.clone();
         let future: Pin<Box<dyn Future<Output = Done<M::Connection>> + Send>> = match command {
             Command::Connect { host, deadline, .. } => {
@@ -118,7 +140,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
                 Done::Closed
             }),
         };
-        self.jobs[slot] = Some(Job { conn, future });
+        self.jobs[slot] = Some(Job { conn, kind, future });
         let state = self.shared.lock();
         state.entries[slot].signal.mark();
     }
@@ -136,7 +158,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             if !signal.take() {
                 continue;
             }
-            if let Poll::Ready(done) = job.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if let Poll::Ready(done) = job.poll(&waker) {
                 let conn = job.conn;
                 self.jobs[slot] = None;
                 self.finish(conn, done, waker);
@@ -160,7 +182,16 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             }
             Done::Reset(member, Ok(())) => (Some(member), Event::Reset { conn }),
             Done::Reset(member, Err(fault)) => (Some(member), Event::ResetFailed { conn, fault: Box::new(fault) }),
-            Done::Closed => (None, Event::Closed { conn }),
+            Done::Closed | Done::Panicked(Kind::Close) => (None, Event::Closed { conn }),
+            Done::Panicked(kind) => {
+                let fault = Box::new(Fault::new(FaultClass::Transient, "a hook or the manager panicked"));
+                let event = match kind {
+                    Kind::Connect => Event::ConnectFailed { conn, fault },
+                    Kind::Validate => Event::ValidationFailed { conn, fault },
+                    Kind::Reset | Kind::Close => Event::ResetFailed { conn, fault },
+                };
+                (None, event)
+            }
         };
         let (mut member, event) = listened(shared, conn, member, event);
         let now = shared.runtime.now();
@@ -179,6 +210,15 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         shared.step(&mut state, now, event, &mut effects);
         drop(state);
         shared.run(effects);
+    }
+}
+
+impl<C> Job<C> {
+    /// Polls; a panic ends the job and not the pool.
+    fn poll(&mut self, waker: &Waker) -> Poll<Done<C>> {
+        let mut cx = Context::from_waker(waker);
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
+        polled.unwrap_or(Poll::Ready(Done::Panicked(self.kind)))
     }
 }
 
@@ -239,8 +279,15 @@ impl<R: Runtime, M: Manager> Future for Background<R, M> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.shared.signal.register(cx.waker());
+        let mut turns = 0;
         loop {
             while this.shared.signal.take() {
+                if turns == MAX_TURNS {
+                    this.shared.signal.raise();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                turns += 1;
                 let due = this.turn();
                 if this.finished {
                     return Poll::Ready(());

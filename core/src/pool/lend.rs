@@ -14,7 +14,7 @@ use crate::time::Instant;
 impl Machine {
     /// The hot path: nobody waits and the connection on top of the stack can be lent as it is. Constant time, no
     /// allocation beyond the caller's `actions`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn acquire(
         &mut self,
         now: Instant,
@@ -145,7 +145,7 @@ impl Machine {
     }
 
     /// Whether a connection that went idle at `since` needs no round trip before its next lease.
-    #[inline]
+    #[inline(always)]
     fn is_fresh(&self, life: &Life, since: Instant, now: Instant) -> bool {
         let proved_within = |proof: Instant| nanos_between(proof, now) <= self.limits.fresh;
         !self.slots.is_suspect(life)
@@ -170,7 +170,7 @@ impl Machine {
         self.granted(now, index, &w, actions);
     }
 
-    #[inline]
+    #[inline(always)]
     fn granted(&mut self, now: Instant, index: u32, waiter: &Waiter, actions: &mut Vec<Action>) {
         let conn = self.slots.id(index);
         let waited = nanos_between(waiter.arrival, now);
@@ -178,7 +178,7 @@ impl Machine {
         self.totals.peak_active = self.totals.peak_active.max(self.slots.lent());
         self.totals.wait.record(waited);
         self.arm(plus(now, waiter.leak_after), TimerKind::Leak);
-        actions.push(Action::Grant { waiter: waiter.id, conn });
+        actions.extend(std::iter::once_with(|| Action::Grant { waiter: waiter.id, conn }));
         if waited >= self.limits.slow {
             let waited = Duration::from_nanos(waited);
             self.slow_waits.record(now, self.settled());
@@ -188,7 +188,7 @@ impl Machine {
     }
 
     /// How long a lease may be held before it is suspected; zero means off, for the pool and for one acquire.
-    #[inline]
+    #[inline(always)]
     fn leak_limit(&self, wish: Option<Duration>) -> u64 {
         match wish {
             None => self.limits.leak,
@@ -199,7 +199,7 @@ impl Machine {
 
     /// A lease comes back. The hot path, like [`Machine::acquire`], is the clean return of a connection in good
     /// standing: to the next waiter or to the stack.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(
         &mut self,
         now: Instant,
@@ -239,7 +239,7 @@ impl Machine {
     }
 
     /// When a connection that comes back now went idle: after its last check, even where no time passed since.
-    #[inline]
+    #[inline(always)]
     fn idle_clock(&self, life: &Life, now: Instant) -> Instant {
         match self.config.validation {
             ValidationPolicy::Always => now.max(life.checked + Duration::from_nanos(1)),
@@ -286,7 +286,7 @@ impl Machine {
     }
 
     /// Counts a lease's end. A grant that nobody saw is no acquisition.
-    #[inline]
+    #[inline(always)]
     fn account(&mut self, now: Instant, lease: &Lease, fate: Fate, queries: u64) {
         if fate == Fate::Unused {
             self.uncount(lease);
@@ -336,6 +336,7 @@ impl Machine {
     }
 }
 
+#[inline(always)]
 fn lease(waiter: &Waiter, idle_since: Instant, now: Instant) -> Lease {
     Lease {
         waiter: waiter.id,

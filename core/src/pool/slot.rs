@@ -141,6 +141,8 @@ pub(super) struct Slots {
     idle: Vec<u32>,
     /// How many slots are in each state.
     counts: [u32; 7],
+    /// Open connections, kept beside their states' counts because the hot path asks.
+    open: u32,
     /// Open connections that are not suspect.
     sound: u32,
     /// Counts the faults that made siblings suspect.
@@ -157,6 +159,7 @@ impl Slots {
             free: Vec::with_capacity(room),
             idle: Vec::with_capacity(room),
             counts: [0; 7],
+            open: 0,
             sound: 0,
             suspicion: 0,
             failed: 0,
@@ -189,7 +192,7 @@ impl Slots {
 
     /// Connections that exist for the pool's purposes: neither being opened nor being closed.
     pub(super) fn open(&self) -> u32 {
-        self.validating() + self.idle() + self.lent() + self.resetting()
+        self.open
     }
 
     /// All slots that are not vacant: what counts against max_size.
@@ -226,16 +229,19 @@ impl Slots {
         self.entries.len() as u32
     }
 
+    #[inline(always)]
     pub(super) fn get(&self, index: u32) -> &Slot {
         &self.entries[index as usize].slot
     }
 
     /// The id of the connection in slot `index`.
+    #[inline(always)]
     pub(super) fn id(&self, index: u32) -> ConnId {
         ConnId { slot: index, generation: self.entries[index as usize].generation }
     }
 
     /// The slot that `conn` names, unless the id is stale or foreign.
+    #[inline(always)]
     pub(super) fn find(&self, conn: ConnId) -> Option<&Slot> {
         let entry = self.entries.get(conn.slot as usize)?;
         (entry.generation == conn.generation).then_some(&entry.slot)
@@ -282,6 +288,7 @@ impl Slots {
         let old = &self.entries[index as usize].slot;
         let (from, to) = (old.kind(), slot.kind());
         if let Some(life) = old.life() {
+            self.open -= 1;
             self.sound -= u32::from(life.suspicion == self.suspicion);
         }
         match *old {
@@ -295,6 +302,7 @@ impl Slots {
         self.counts[from] -= 1;
         self.counts[to] += 1;
         if let Some(life) = slot.life() {
+            self.open += 1;
             self.sound += u32::from(life.suspicion == self.suspicion);
         }
         match slot {
@@ -309,6 +317,7 @@ impl Slots {
     }
 
     /// Lends the idle slot on top of the stack: `put` for the hot path, where only two counts change.
+    #[inline(always)]
     pub(super) fn lend_top(&mut self, index: u32, life: Life, lease: Lease) {
         debug_assert_eq!(self.idle.last(), Some(&index));
         self.idle.pop();
@@ -318,6 +327,7 @@ impl Slots {
     }
 
     /// Puts a lent slot back on the stack: the reverse of `lend_top`.
+    #[inline(always)]
     pub(super) fn take_back(&mut self, index: u32, life: Life, since: Instant) {
         self.counts[LENT] -= 1;
         self.counts[IDLE] += 1;
@@ -332,6 +342,7 @@ impl Slots {
         }
     }
 
+    #[inline(always)]
     fn enter_stack(&mut self, index: u32, since: Instant) {
         match self.idle.last() {
             Some(&top) if self.idle_since(top) > since => {
@@ -366,6 +377,8 @@ impl Slots {
             sound += u32::from(entry.slot.life().is_some_and(|life| !self.is_suspect(life)));
             failed += u32::from(entry.slot == Slot::Vacant { failed: true });
         }
+        let open = counts[VALIDATING] + counts[IDLE] + counts[LENT] + counts[RESETTING];
+        assert_eq!(open, self.open, "True numbers: open connections differ from the slot table");
         assert_eq!(counts, self.counts, "True numbers: counts differ from the slot table");
         assert_eq!(sound, self.sound, "True numbers: sound connections differ from the slot table");
         assert_eq!(failed, self.failed, "True numbers: failed slots differ from the slot table");

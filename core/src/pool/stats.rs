@@ -198,7 +198,7 @@ impl Histogram {
         filled.map(|(index, count)| (Duration::from_nanos(upper_bound(index).min(self.max)), *count))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&mut self, nanos: u64) {
         self.buckets[bucket(nanos)] += 1;
         self.count += 1;
@@ -217,7 +217,7 @@ impl Histogram {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn bucket(nanos: u64) -> usize {
     let units = nanos >> UNIT;
     if units < 1 << SUB {

@@ -1,0 +1,82 @@
+//! Arguments: numbers behind flags, and `--help`.
+
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+/// `--name N`.
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) range: RangeInclusive<u64>,
+    pub(crate) value: u64,
+}
+
+impl Flag {
+    pub(crate) fn new(name: &'static str, range: RangeInclusive<u64>, value: u64) -> Self {
+        Flag { name, range, value }
+    }
+}
+
+/// Reads the process's arguments into `flags`.
+///
+/// # Errors
+/// The code to exit with: 0 after `help` was asked for and printed, 2 after an argument that is not known.
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the text of a program for its user")]
+pub(crate) fn parse<const N: usize>(help: &str, mut flags: [Flag; N]) -> Result<[u64; N], ExitCode> {
+    match read(&mut std::env::args().skip(1), &mut flags) {
+        Ok(Wanted::Run) => Ok(flags.map(|flag| flag.value)),
+        Ok(Wanted::Help) => {
+            print!("{help}");
+            Err(ExitCode::SUCCESS)
+        }
+        Err(problem) => {
+            eprintln!("{problem}; see --help");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Wanted {
+    Run,
+    Help,
+}
+
+fn read(args: &mut dyn Iterator<Item = String>, flags: &mut [Flag]) -> Result<Wanted, String> {
+    while let Some(arg) = args.next() {
+        if arg == "--help" || arg == "-h" {
+            return Ok(Wanted::Help);
+        }
+        let (name, attached) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (arg.as_str(), None),
+        };
+        let flag = flags.iter_mut().find(|flag| flag.name == name).ok_or(format!("unknown argument {arg:?}"))?;
+        let value = attached.or_else(|| args.next()).ok_or(format!("{name} needs a number"))?;
+        let number = value.parse().ok().filter(|number| flag.range.contains(number));
+        let (min, max) = (flag.range.start(), flag.range.end());
+        flag.value = number.ok_or(format!("{name} takes a number from {min} to {max}, not {value:?}"))?;
+    }
+    Ok(Wanted::Run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<(Wanted, u64), String> {
+        let mut flags = [Flag::new("--down", 1..=20, 4)];
+        let wanted = read(&mut args.iter().map(|arg| (*arg).to_owned()), &mut flags)?;
+        Ok((wanted, flags[0].value))
+    }
+
+    #[test]
+    fn numbers_are_read_and_everything_else_is_refused() {
+        assert_eq!(run(&[]), Ok((Wanted::Run, 4)));
+        assert_eq!(run(&["--down", "7"]), Ok((Wanted::Run, 7)));
+        assert_eq!(run(&["--down=20"]), Ok((Wanted::Run, 20)));
+        assert_eq!(run(&["--help"]).map(|(wanted, _)| wanted), Ok(Wanted::Help));
+        for bad in [&["--up", "7"][..], &["--down"], &["--down", "x"], &["--down=0"], &["--down", "21"], &["7"]] {
+            assert!(run(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The demo and the crash soak: programs that are the same on every runtime. Each runtime's crate has an example that
+//! starts them.
+//!
+//! They print to standard output; what they claim is checked from what was seen, and decides the exit code.
+
+mod args;
+mod error;
+mod events;
+mod ledger;
+mod load;
+mod race;
+mod rig;
+mod screen;
+mod server;
+mod stages;
+mod timeline;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgweir_core::runtime::Runtime;
+
+use args::Flag;
+use error::Error;
+use events::Events;
+use ledger::Account;
+use rig::Rig;
+use screen::{Screen, Tone};
+use server::Server;
+
+const HELP: &str = "\
+pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
+
+Usage: cargo demo [-- --seconds-down N]
+
+  --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 4)
+  --help             this text
+
+It starts a throw-away server of its own. With DATABASE_URL set it uses that database instead, with a
+proxy in between whose outage stands for the crash; nothing is written there.
+
+Exit code: 0 if everything was as claimed, 1 if not, 2 for a wrong argument, 130 after Ctrl-C.
+";
+
+/// The demo: a pool's life in six stages.
+#[derive(Debug)]
+pub struct Demo {
+    down: Duration,
+}
+
+impl Demo {
+    /// As the process's arguments say.
+    ///
+    /// # Errors
+    /// The code to exit with, after `--help` or a wrong argument.
+    pub fn from_args() -> Result<Self, ExitCode> {
+        let [down] = args::parse(HELP, [Flag::new("--seconds-down", 1..=20, 4)])?;
+        Ok(Demo { down: Duration::from_secs(down) })
+    }
+
+    /// Runs it on the runtime that the caller runs on, until it is done or `interrupt` completes.
+    pub async fn run<R: Runtime>(self, interrupt: impl Future<Output = ()>) -> ExitCode {
+        perform(interrupt, async |screen, events| {
+            let begun = Instant::now();
+            let runtime = R::current();
+            let server = Server::start(&runtime).await?;
+            let rig = Rig::new(runtime, screen, events, server, begun);
+            self.stages(&rig).await?;
+            Ok(rig.failed())
+        })
+        .await
+    }
+
+    async fn stages<R: Runtime>(self, rig: &Rig<R>) -> Result<(), Error> {
+        let runtime = std::any::type_name::<R>().rsplit("::").next().unwrap_or_default();
+        stages::introduce(rig, runtime).await?;
+        let mut accounts: Vec<(&str, Account)> = Vec::new();
+        let (pool, account) = stages::open(rig).await?;
+        accounts.push(("steady load", account));
+        accounts.push(("crash", stages::crash(rig, &pool, self.down).await?));
+        accounts.push(("leak", stages::leak(rig, &pool).await?));
+        accounts.push(("timeout", stages::timeout(rig, &pool).await?));
+        accounts.push(("recycle", stages::recycle(rig, &pool).await?));
+        accounts.push(("shutdown", stages::shutdown(rig, &pool).await?));
+        stages::summary(rig, &pool, &accounts);
+        Ok(())
+    }
+}
+
+/// Runs a program with a screen and the pool's events, and says how it ended. The program returns how many of its
+/// claims did not hold.
+async fn perform<P>(interrupt: impl Future<Output = ()>, program: P) -> ExitCode
+where
+    P: AsyncFnOnce(Arc<Screen>, Events) -> Result<u32, Error>,
+{
+    let screen = Arc::new(Screen::stdout());
+    let outcome = race::unless(interrupt, program(screen.clone(), Events::install())).await;
+    // Everything that the program had started is dropped by now.
+    screen.clear();
+    match outcome {
+        Some(Ok(0)) => {
+            screen.say(Tone::Good, "ok", "everything was as claimed");
+            ExitCode::SUCCESS
+        }
+        Some(Ok(failed)) => {
+            screen.say(Tone::Bad, "FAILED", &format!("{failed} of the claims above did not hold"));
+            ExitCode::FAILURE
+        }
+        Some(Err(error)) => {
+            screen.say(Tone::Bad, "FAILED", &error.to_string());
+            ExitCode::FAILURE
+        }
+        None => {
+            screen.line("\ninterrupted: everything that was started is stopped");
+            ExitCode::from(130)
+        }
+    }
+}

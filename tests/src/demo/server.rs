@@ -1,0 +1,133 @@
+//! The database that is made to fail: a throw-away server, or the one behind DATABASE_URL with a proxy in front.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pgweir_core::config::{Config, ConfigBuilder, Environment, Host};
+use pgweir_core::runtime::Runtime;
+
+use super::error::Error;
+use crate::{Client, ClientConfig, Endpoint, LocalPostgres, Proxy, Row};
+
+/// Says whose sessions are whose in pg_stat_activity.
+pub(crate) struct Server {
+    kind: Kind,
+    config: ConfigBuilder,
+    observer: ClientConfig,
+    application_name: String,
+}
+
+enum Kind {
+    Local(LocalPostgres),
+    Behind(Proxy, Host),
+}
+
+impl Server {
+    /// The server of DATABASE_URL, if that is set, else a new one of its own.
+    pub(crate) async fn start<R: Runtime>(runtime: &R) -> Result<Server, Error> {
+        let application_name = format!("pgweir-demo-{}", std::process::id());
+        match std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(url) => Server::behind(runtime, &url, application_name).await,
+            None => {
+                let local = LocalPostgres::start()?;
+                let config = Config::builder().database_url(local.url());
+                let observer = local.client_config();
+                Ok(Server { kind: Kind::Local(local), config, observer, application_name })
+            }
+        }
+    }
+
+    async fn behind<R: Runtime>(runtime: &R, url: &str, application_name: String) -> Result<Server, Error> {
+        let config = Config::builder().database_url(url).pg_environment(Environment::process());
+        let connect = config.clone().build()?.into_parts().1;
+        let host = connect.hosts()[0].clone();
+        let Host::Tcp { host: name, port } = &host else {
+            return Err(Error::NotTcp(host.to_string()));
+        };
+        let resolved = runtime.resolve(name, *port).await;
+        let address: SocketAddr = match resolved {
+            Ok(addresses) if !addresses.is_empty() => addresses[0],
+            Ok(_) => return Err(Error::Resolve(name.clone(), "it has no address".to_owned())),
+            Err(error) => return Err(Error::Resolve(name.clone(), error.to_string())),
+        };
+        let password = connect.password_for(0).map(|password| password.expose().to_owned());
+        let observer = ClientConfig {
+            endpoint: Endpoint::Tcp(address),
+            user: connect.user().to_owned(),
+            password: password.clone().unwrap_or_default(),
+            database: connect.dbname().to_owned(),
+            application_name: "pgweir-demo-observer".to_owned(),
+            timeout: Duration::from_secs(10),
+        };
+        let proxy = Proxy::start(address)?;
+        let mut config = config.host("127.0.0.1", proxy.port());
+        if let Some(password) = password {
+            // A password file knows it by the server's own name.
+            config = config.password(password);
+        }
+        Ok(Server { kind: Kind::Behind(proxy, host), config, observer, application_name })
+    }
+
+    /// Where it is, for people.
+    pub(crate) fn place(&self) -> String {
+        match &self.kind {
+            Kind::Local(local) => format!("a throw-away server on port {}", local.port()),
+            Kind::Behind(_, host) => format!("the server of DATABASE_URL at {host}, through a proxy"),
+        }
+    }
+
+    /// How it crashes, for people.
+    pub(crate) fn crash_text(&self) -> &'static str {
+        match &self.kind {
+            Kind::Local(_) => "kill -9 to the server and each of its backends",
+            Kind::Behind(..) => "the proxy resets every connection and refuses new ones",
+        }
+    }
+
+    /// A pool's configuration, so far as it is about the server.
+    pub(crate) fn config(&self) -> ConfigBuilder {
+        self.config.clone().application_name(&self.application_name)
+    }
+
+    /// Crashes; returns when it is dead. Blocks.
+    pub(crate) fn crash(&self) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Local(local) => local.crash()?,
+            Kind::Behind(proxy, _) => {
+                proxy.refuse();
+                proxy.reset_all();
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to start again.
+    pub(crate) fn begin_start(&self) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Local(local) => local.begin_start()?,
+            Kind::Behind(proxy, _) => proxy.listen()?,
+        }
+        Ok(())
+    }
+
+    /// Waits until it accepts connections. Blocks.
+    pub(crate) fn wait_ready(&self) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Local(local) => local.wait_ready()?,
+            Kind::Behind(..) => {}
+        }
+        Ok(())
+    }
+
+    /// A look from the outside, past pool and proxy. Blocks.
+    pub(crate) fn query(&self, sql: &str) -> Result<Vec<Row>, Error> {
+        Ok(Client::connect(&self.observer)?.query(sql)?)
+    }
+
+    /// The process ids of the pool's backends. Blocks.
+    pub(crate) fn backends(&self) -> Result<Vec<String>, Error> {
+        let name = &self.application_name;
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}' ORDER BY pid");
+        Ok(self.query(&sql)?.iter().map(|row| row.text(0).to_owned()).collect())
+    }
+}

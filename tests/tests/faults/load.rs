@@ -1,0 +1,115 @@
+//! Callers that want a connection all the time, and what became of each of their requests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pgweir_core::client::Error;
+use pgweir_tokio::{AcquireError, Pool};
+use tokio::task::JoinSet;
+
+/// Tasks that query without pause until they are told to stop.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    tasks: JoinSet<()>,
+}
+
+/// One request of a caller.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) began: Instant,
+    pub(crate) took: Duration,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There was no connection to be had.
+    Acquire(AcquireError),
+    /// The query failed.
+    Query(Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Acquire(error) => write!(f, "acquire: {error}"),
+            Failure::Query(error) => write!(f, "query: {error}"),
+        }
+    }
+}
+
+impl Request {
+    pub(crate) fn ended(&self) -> Instant {
+        self.began + self.took
+    }
+
+    pub(crate) fn query_error(&self) -> Option<&Error> {
+        match &self.failure {
+            Some(Failure::Query(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn acquire_error(&self) -> Option<&AcquireError> {
+        match &self.failure {
+            Some(Failure::Acquire(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Load {
+    /// Starts `callers` tasks; each request is an acquire and a query whose answer is checked. After a failure a
+    /// caller takes a breath of 10 ms.
+    pub(crate) fn start(pool: &Pool, callers: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        for caller in 0..callers {
+            let (pool, stop, requests) = (pool.clone(), Arc::clone(&stop), Arc::clone(&requests));
+            tasks.spawn(async move {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let expected = (caller * 1_000_000 + number) as i64;
+                    number += 1;
+                    let failure = request(&pool, expected).await.err();
+                    let failed = failure.is_some();
+                    requests.lock().expect("not poisoned").push(Request { began, took: began.elapsed(), failure });
+                    if failed {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            });
+        }
+        Load { stop, requests, tasks }
+    }
+
+    /// How many requests succeeded that began after `moment`.
+    pub(crate) fn successes_since(&self, moment: Instant) -> usize {
+        let requests = self.requests.lock().expect("not poisoned");
+        requests.iter().rev().filter(|request| request.failure.is_none() && request.began >= moment).count()
+    }
+
+    /// Stops the callers and gives all requests in the order of their ends.
+    pub(crate) async fn finish(self) -> Vec<Request> {
+        let Load { stop, requests, mut tasks } = self;
+        stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("no caller panics");
+        }
+        std::mem::take(&mut *requests.lock().expect("not poisoned"))
+    }
+}
+
+async fn request(pool: &Pool, expected: i64) -> Result<(), Failure> {
+    let mut client = pool.get().await.map_err(Failure::Acquire)?;
+    let row = client.query_one("SELECT $1::int8", &[&expected]).await.map_err(Failure::Query)?;
+    assert_eq!(row.get::<_, i64>(0), expected, "the answer belongs to the question");
+    Ok(())
+}
