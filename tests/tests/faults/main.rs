@@ -7,4 +7,5 @@ mod load;
 
 mod limits;
 mod outage;
+mod shutdown;
 mod silent;
