@@ -5,7 +5,10 @@
 mod common;
 mod load;
 
+mod cleanup;
+mod lifecycle;
 mod limits;
 mod outage;
+mod roles;
 mod shutdown;
 mod silent;
