@@ -98,7 +98,7 @@ async fn suffer<R: Runtime>(
 fn callers<R: Runtime>(rig: &Rig<R>, account: &Account, outage: &Outage) {
     let cut = account.of(Cause::InFlight);
     if let Some(failures) = account.failed.get(&Cause::InFlight) {
-        rig.say("in flight", format!("{cut} queries failed: \"{}\"", failures.example));
+        rig.say("in flight", format!("{cut} failed: \"{}\"", failures.example));
     }
     let told = account.failed.get(&Cause::Unavailable);
     if let Some(failures) = told {
