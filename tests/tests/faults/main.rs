@@ -13,4 +13,5 @@ mod limits;
 mod outage;
 mod roles;
 mod secrets;
+mod shutdown;
 mod silent;
