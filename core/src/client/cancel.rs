@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::deadline::within;
 use super::error::Error;
 use super::limit::Limit;
+use crate::driver::within;
 use crate::manager::Stop;
 use crate::pg::{self, CancelKey};
 use crate::pool::{Fault, FaultClass};

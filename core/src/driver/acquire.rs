@@ -7,14 +7,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::hooks::Hook;
+use super::deadline::within;
+use super::hooks::{self, Hook};
 use super::lease::Lease;
 use super::member::Member;
 use super::shared::Handle;
 use super::waiting::Outcome;
 use crate::error::AcquireError;
 use crate::manager::Manager;
-use crate::pool::{Fault, FaultClass, WaiterId};
+use crate::pool::{Fault, WaiterId};
 use crate::runtime::Runtime;
 use crate::time::Instant;
 
@@ -44,9 +45,9 @@ pub(crate) enum Patience {
 
 enum Stage<R: Runtime, M: Manager> {
     New,
-    Queued(WaiterId),
+    Queued(WaiterId, Instant),
     /// The before_acquire hook runs on a lease that its caller has not seen.
-    Hook(WaiterId, HookFuture<R, M>),
+    Hook(WaiterId, Instant, HookFuture<R, M>),
     Done,
 }
 
@@ -71,14 +72,14 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         self
     }
 
+    /// Until when it waits.
     #[inline]
-    fn begin(&self, shared: &Handle<R, M>, now: Instant, cx: &Context<'_>) -> (WaiterId, Outcome<M::Connection>) {
-        let deadline = match self.patience {
+    fn deadline(&self, shared: &Handle<R, M>, now: Instant) -> Instant {
+        match self.patience {
             Patience::Default => now + shared.acquire_timeout,
             Patience::For(time) => now + time,
             Patience::None => Instant::ZERO,
-        };
-        shared.acquire(now, deadline, self.leak_after, self.location, cx.waker())
+        }
     }
 
     #[inline]
@@ -91,11 +92,16 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[cold]
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
-        let (waiter, outcome) = match &mut self.stage {
-            Stage::New => self.begin(shared, shared.runtime.now(), cx),
-            Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
-            Stage::Hook(waiter, hook) => {
-                let waiter = *waiter;
+        let (waiter, deadline, outcome) = match &mut self.stage {
+            Stage::New => {
+                let now = shared.runtime.now();
+                let deadline = self.deadline(shared, now);
+                let (waiter, outcome) = shared.acquire(now, deadline, self.leak_after, self.location, cx.waker());
+                (waiter, deadline, outcome)
+            }
+            Stage::Queued(waiter, deadline) => (*waiter, *deadline, shared.poll_waiter(*waiter, cx.waker())),
+            Stage::Hook(waiter, deadline, hook) => {
+                let (waiter, deadline) = (*waiter, *deadline);
                 match std::task::ready!(hook.as_mut().poll(cx)) {
                     Ok(lease) => {
                         self.stage = Stage::Done;
@@ -103,14 +109,14 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
                     }
                     Err((lease, fault)) => {
                         shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                        self.stage = Stage::Queued(waiter);
+                        self.stage = Stage::Queued(waiter, deadline);
                         return self.poll_on(cx);
                     }
                 }
             }
             Stage::Done => unreachable!("the handle is gone by now"),
         };
-        self.settle(waiter, outcome, cx)
+        self.settle(waiter, deadline, outcome, cx)
     }
 
     /// What follows from the pool's answer.
@@ -118,13 +124,14 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     fn settle(
         &mut self,
         waiter: WaiterId,
+        deadline: Instant,
         outcome: Outcome<M::Connection>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
         match outcome {
             Outcome::Waiting => {
-                self.stage = Stage::Queued(waiter);
+                self.stage = Stage::Queued(waiter, deadline);
                 Poll::Pending
             }
             Outcome::Rejected(error) => {
@@ -134,14 +141,16 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
             Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
                 Err(fault) => {
                     shared.check_failed(waiter, member, fault, cx.waker());
-                    self.stage = Stage::Queued(waiter);
+                    self.stage = Stage::Queued(waiter, deadline);
                     self.poll_on(cx)
                 }
                 Ok(()) => match &shared.hooks.before_acquire {
                     None => self.done(member),
                     Some(hook) => {
-                        let lease = Lease::new(shared.clone(), member);
-                        self.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
+                        // try_get waits for nothing: it drops what is not done at once.
+                        let end = if deadline == Instant::ZERO { Instant::MAX } else { deadline };
+                        let hook = run_hook(shared.clone(), hook.clone(), Lease::new(shared.clone(), member), end);
+                        self.stage = Stage::Hook(waiter, deadline, Box::pin(hook));
                         self.poll_on(cx)
                     }
                 },
@@ -162,31 +171,33 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
         let Stage::New = this.stage else { return this.poll_on(cx) };
         let shared = this.shared.as_ref().expect(UNRESOLVED);
         let now = shared.runtime.now();
-        match this.begin(shared, now, cx) {
+        let deadline = this.deadline(shared, now);
+        match shared.acquire(now, deadline, this.leak_after, this.location, cx.waker()) {
             (_, Outcome::Granted(member)) if member.was_just_heard(now) && shared.hooks.before_acquire.is_none() => {
                 this.done(member)
             }
-            (waiter, outcome) => this.settle(waiter, outcome, cx),
+            (waiter, outcome) => this.settle(waiter, deadline, outcome, cx),
         }
     }
 }
 
 async fn run_hook<R: Runtime, M: Manager>(
+    shared: Handle<R, M>,
     hook: Hook<M::Connection>,
     mut lease: Lease<R, M>,
+    deadline: Instant,
 ) -> Result<Lease<R, M>, (Lease<R, M>, Fault)> {
-    let refused = match hook(&mut lease).await {
-        Ok(()) => return Ok(lease),
-        Err(error) => error.to_string(),
-    };
-    let message = format!("the before_acquire hook refused the connection: {refused}");
-    Err((lease, Fault::new(FaultClass::Transient, message)))
+    let outcome = within(&shared.runtime, deadline, hook(&mut lease)).await;
+    match hooks::verdict("before_acquire", outcome, &shared.manager, &mut lease) {
+        Ok(()) => Ok(lease),
+        Err(fault) => Err((lease, fault)),
+    }
 }
 
 impl<R: Runtime, M: Manager> Drop for Acquire<R, M> {
     #[inline]
     fn drop(&mut self) {
-        if let (Stage::Queued(waiter), Some(shared)) = (&self.stage, &self.shared) {
+        if let (Stage::Queued(waiter, _), Some(shared)) = (&self.stage, &self.shared) {
             shared.cancel(*waiter);
         }
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::command::Command;
 use super::effects::Effects;
-use super::hooks::Hook;
+use super::hooks::{self, Hook};
 use super::member::Member;
 use super::shared::{Handle, Place, State};
 use crate::manager::Manager;
@@ -257,7 +257,7 @@ async fn connect<R: Runtime, M: Manager>(
     deadline: Instant,
 ) -> Result<(M::Connection, ServerFacts), Fault> {
     let (mut connection, facts) = shared.manager.connect(host, deadline).await?;
-    run_hook(&shared.hooks.after_connect, "after_connect", &mut connection).await?;
+    run_hook(shared, &shared.hooks.after_connect, "after_connect", &mut connection).await?;
     Ok((connection, facts))
 }
 
@@ -268,16 +268,19 @@ async fn reset<R: Runtime, M: Manager>(
     deadline: Instant,
 ) -> Result<(), Fault> {
     shared.manager.reset(connection, how, deadline).await?;
-    run_hook(&shared.hooks.after_release, "after_release", connection).await
+    run_hook(shared, &shared.hooks.after_release, "after_release", connection).await
 }
 
-async fn run_hook<C>(hook: &Option<Hook<C>>, name: &str, connection: &mut C) -> Result<(), Fault> {
-    match hook {
-        None => Ok(()),
-        Some(hook) => hook(connection).await.map_err(|error| {
-            Fault::new(FaultClass::Transient, format!("the {name} hook refused the connection: {error}"))
-        }),
-    }
+/// The machine's deadline for the whole job ends a hook that does not.
+async fn run_hook<R: Runtime, M: Manager>(
+    shared: &Handle<R, M>,
+    hook: &Option<Hook<M::Connection>>,
+    name: &str,
+    connection: &mut M::Connection,
+) -> Result<(), Fault> {
+    let Some(hook) = hook else { return Ok(()) };
+    let outcome = hook(connection).await;
+    hooks::verdict(name, Some(outcome), &shared.manager, connection)
 }
 
 impl<R: Runtime, M: Manager> Future for Background<R, M> {
