@@ -269,6 +269,7 @@ impl<R: Runtime> Client<R> {
         match event {
             Event::Notice(notice) => {
                 tracing::debug!(
+                    name: "pgweir.notice",
                     target: "pgweir::notice",
                     pid = self.backend_pid(),
                     severity = ?notice.severity,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::member::Member;
-use super::notices::Report;
 use crate::runtime::Abort;
 
 pub(crate) struct Effects<C> {
@@ -13,7 +12,8 @@ pub(crate) struct Effects<C> {
     /// The usual case, one waker, costs no allocation.
     wakers: (Option<Waker>, Vec<Waker>),
     pub(crate) aborts: Vec<Arc<dyn Abort>>,
-    pub(crate) reports: Vec<Report>,
+    /// There is something to log.
+    pub(crate) emit: bool,
     /// Connections that belong nowhere any more: dropping one closes its socket.
     pub(crate) members: Vec<Box<Member<C>>>,
     /// Wakers that were replaced.
@@ -26,7 +26,7 @@ impl<C> Effects<C> {
             ring: false,
             wakers: (None, Vec::new()),
             aborts: Vec::new(),
-            reports: Vec::new(),
+            emit: false,
             members: Vec::new(),
             stale: None,
         }
@@ -39,13 +39,14 @@ impl<C> Effects<C> {
         }
     }
 
-    pub(crate) fn run(self) {
+    pub(crate) fn abort(&self) {
         for abort in &self.aborts {
             abort.abort();
         }
-        for report in &self.reports {
-            report.emit();
-        }
+    }
+
+    /// Wakes, and drops the rest.
+    pub(crate) fn finish(self) {
         let (first, more) = self.wakers;
         for waker in first.into_iter().chain(more) {
             waker.wake();

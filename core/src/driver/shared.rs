@@ -58,6 +58,10 @@ pub(crate) struct State<M: Manager> {
     pub(crate) watchers: BTreeMap<u64, Waker>,
     pub(crate) next_watcher: u64,
     actions: Vec<Action>,
+    /// What is to be logged, in the order in which it happened.
+    reports: Vec<Report>,
+    /// Whether somebody is logging.
+    emitting: bool,
 }
 
 /// How far the pool's first connections have come.
@@ -116,6 +120,8 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 watchers: BTreeMap::new(),
                 next_watcher: 0,
                 actions: Vec::with_capacity(8),
+                reports: Vec::new(),
+                emitting: false,
             }),
             runtime,
         }
@@ -193,7 +199,29 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         if effects.ring {
             self.signal.raise();
         }
-        effects.run();
+        effects.abort();
+        if effects.emit {
+            self.emit();
+        }
+        effects.finish();
+    }
+
+    /// Logs what there is to log, in the order in which it happened: one thread does so at a time, for all.
+    #[cold]
+    fn emit(&self) {
+        loop {
+            let reports = {
+                let mut state = self.lock();
+                if state.emitting || state.reports.is_empty() {
+                    return;
+                }
+                state.emitting = true;
+                std::mem::take(&mut state.reports)
+            };
+            let turn = Emitting(self);
+            reports.iter().for_each(Report::emit);
+            drop(turn);
+        }
     }
 
     /// An acquire. On `Waiting` the waker is registered.
@@ -250,7 +278,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     pub(crate) fn poll_waiter(&self, waiter: WaiterId, waker: &Waker) -> Outcome<M::Connection> {
         let mut effects = Effects::new();
         let outcome = self.lock().cells.poll(waiter, waker, &mut effects);
-        effects.run();
+        effects.finish();
         outcome
     }
 
@@ -337,6 +365,15 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     }
 }
 
+/// The turn of whoever is logging, which ends also where a subscriber panics.
+struct Emitting<'a, R: Runtime, M: Manager>(&'a Shared<R, M>);
+
+impl<R: Runtime, M: Manager> Drop for Emitting<'_, R, M> {
+    fn drop(&mut self) {
+        self.0.lock().emitting = false;
+    }
+}
+
 impl<M: Manager> State<M> {
     /// Registers a watcher of `opening` and `terminated`; without a key it gets one. Returns the waker it replaces.
     pub(crate) fn watch(&mut self, key: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
@@ -362,7 +399,8 @@ impl<M: Manager> State<M> {
             }
             Action::Reject { waiter, reason } => {
                 let error = notices::acquire_error(reason, now, &self.sites);
-                effects.reports.push(Report::Rejected(error.clone()));
+                self.reports.push(Report::Rejected(error.clone()));
+                effects.emit = true;
                 self.settle(waiter, Outcome::Rejected(error), effects);
             }
             Action::Connect { conn, host, deadline } => {
@@ -425,7 +463,8 @@ impl<M: Manager> State<M> {
                 effects.wake(waker);
             }
         }
-        effects.reports.push(notices::resolve(notice, &self.sites));
+        self.reports.push(notices::resolve(notice, &self.sites));
+        effects.emit = true;
     }
 
     /// The entry of a connection that is still current.
