@@ -88,6 +88,33 @@ fn a_restart_under_load_costs_a_query_per_connection_at_most() {
     });
 }
 
+/// PEERS 26: the server restarts while every connection is idle and the pool has no chance to look: its only thread is
+/// the one that restarts the server. Nobody gets a dead connection all the same.
+#[test]
+fn a_restart_while_idle_costs_nobody_anything() {
+    let server = LocalPostgres::start().expect("a server");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let pool = open(config(&server.url(), "unseen").min_size(6).max_size(6)).await;
+        let old: Vec<i32> = {
+            let mut leases = Vec::new();
+            for _ in 0..6 {
+                leases.push(pool.get().await.expect("a connection"));
+            }
+            leases.iter().map(|lease| lease.backend_pid()).collect()
+        };
+        server.restart().expect("it restarts");
+        assert_eq!(pool.status().idle, 6, "nothing has run yet");
+        let mut leases = Vec::new();
+        for _ in 0..6 {
+            let mut lease = pool.get().await.expect("a connection");
+            lease.batch_execute("SELECT 1").await.expect("one that works");
+            assert!(!old.contains(&lease.backend_pid()));
+            leases.push(lease);
+        }
+    });
+}
+
 /// as above for an immediate stop, after which the server recovers its data first.
 #[test]
 fn an_immediate_stop_under_load_is_survived() {

@@ -137,7 +137,8 @@ fn stale_connections_share_one_deadline() {
         let took = began.elapsed();
         assert!(took < ms(1_200), "{took:?}");
         until("all six are new", || pool.status().idle == 5 && pool.status().closing == 0).await;
-        assert!(began.elapsed() < ms(2_600), "replaced one after another: {:?}", began.elapsed());
+        // One, then four at a time (max_connecting): three rounds instead of six.
+        assert!(began.elapsed() < ms(3_400), "replaced one after another: {:?}", began.elapsed());
     });
 }
 
