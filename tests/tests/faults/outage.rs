@@ -201,17 +201,13 @@ fn an_idle_pool_follows_the_schedule() {
         until("four attempts", || proxy.stats().accepted.len() >= before + 4).await;
         let accepted = proxy.stats().accepted;
         let gaps: Vec<Duration> = accepted[before..].windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (gap, second) in gaps.iter().zip([1, 2, 4]) {
-            let expected = Duration::from_secs(second);
-            assert!(*gap >= expected * 9 / 10 && *gap <= expected * 11 / 10 + ms(100), "{gaps:?}");
-        }
         let scheduled = trace.named(SCHEDULED);
-        for (n, event) in scheduled.iter().enumerate() {
+        for (n, (event, base)) in scheduled.iter().zip([1_000, 2_000, 4_000]).enumerate() {
             assert_eq!(event.number("attempt"), n as u64 + 1, "{event}");
-        }
-        for (event, gap) in scheduled.iter().zip(&gaps) {
-            let announced = ms(event.number("delay_ms"));
-            assert!(*gap >= announced && *gap <= announced + ms(150), "{event}, but {gap:?}");
+            let announced = event.number("delay_ms");
+            assert!((base * 9 / 10..=base * 11 / 10).contains(&announced), "{event}");
+            // Never early; late by no more than a busy machine is.
+            assert!(gaps[n] >= ms(announced) && gaps[n] <= ms(announced + 400), "{event}, but {gaps:?}");
         }
     });
 }
