@@ -251,7 +251,7 @@ impl<R: Runtime> Manager for Postgres<R> {
     }
 
     fn abort_handle(&self, client: &Client<R>) -> Option<Arc<dyn Abort>> {
-        Some(client.channel.stream().abort_handle())
+        Some(client.channel.abort_handle())
     }
 
     fn stop_handle(&self, client: &Client<R>) -> Option<Arc<dyn Stop>> {

@@ -67,5 +67,6 @@ mod limits;
 mod outage;
 mod roles;
 mod secrets;
+mod shutdown;
 mod silent;
 mod table;
