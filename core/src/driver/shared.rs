@@ -151,7 +151,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         if state.orphaned {
             self.settle_orphan(state, now, effects);
         }
-        effects.ring |= state.must_ring();
+        effects.ring |= state.is_due_earlier() | !state.commands.is_empty();
     }
 
     /// Without a background task nothing can be awaited: what it should close is dropped, and the machine told so.
@@ -218,7 +218,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         {
             state.actions.clear();
             let member = state.lend(conn);
-            let ring = state.must_ring();
+            let ring = state.is_due_earlier();
             drop(guard);
             if ring {
                 self.signal.raise();
@@ -322,7 +322,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         };
         state.machine.handle(now, Event::Release { conn, fate, queries, fault }, &mut state.actions);
         if state.actions.is_empty() {
-            let ring = state.must_ring() | listening;
+            let ring = state.is_due_earlier() | listening;
             drop(guard);
             if ring {
                 self.signal.raise();
@@ -475,13 +475,13 @@ impl<M: Manager> State<M> {
     /// Whether the background task must look earlier than it would by itself. Asked once per change: whoever asks
     /// rings, so the answer counts as armed.
     #[inline]
-    fn must_ring(&mut self) -> bool {
-        let due = self.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+    fn is_due_earlier(&mut self) -> bool {
+        let due = self.machine.due();
         let earlier = due < self.armed;
         if earlier {
             self.armed = due;
         }
-        earlier || !self.commands.is_empty()
+        earlier
     }
 
     /// A connection comes back; says whether its socket spoke up between its registration and now. A stale one is

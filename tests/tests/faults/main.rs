@@ -6,9 +6,12 @@ mod common;
 mod load;
 
 mod cleanup;
+mod health;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod outage;
 mod roles;
+mod secrets;
 mod shutdown;
 mod silent;
