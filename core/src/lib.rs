@@ -5,6 +5,7 @@ pub mod config;
 pub mod driver;
 pub mod error;
 pub mod manager;
+pub mod os;
 pub mod pg;
 pub mod pool;
 pub mod runtime;

@@ -4,6 +4,7 @@
 //! that speaks PostgreSQL; bring another driver by implementing this trait.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -66,6 +67,20 @@ pub trait Manager: Send + Sync + 'static {
     /// A handle that cuts the connection while somebody else holds it, for the deadline of a shutdown. `None` if this
     /// kind has none: then a lease that outlives the shutdown keeps its connection open.
     fn abort_handle(&self, connection: &Self::Connection) -> Option<Arc<dyn Abort>>;
+
+    /// A handle that stops what the server still does for a connection that was cut: a backend in the middle of a
+    /// query does not notice that its client is gone. `None`, the default, if there is nothing to stop.
+    fn stop_handle(&self, connection: &Self::Connection) -> Option<Arc<dyn Stop>> {
+        let _ = connection;
+        None
+    }
+}
+
+/// Stops what a server does for a connection that was cut off while somebody else held it.
+pub trait Stop: Send + Sync {
+    /// Asks the server, and returns when it has been told or cannot be. The pool drops the future when the connection's
+    /// closing deadline passes.
+    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// What [`Manager::returned`] found.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::config::TcpOptions;
 use crate::time::Instant;
 
 /// An async runtime: a clock, timers, tasks and sockets.
@@ -52,8 +53,8 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A TCP socket.
-    Tcp(SocketAddr),
+    /// A TCP socket, and what was said about its timers.
+    Tcp(SocketAddr, TcpOptions),
     /// A Unix-domain socket's path, `.s.PGSQL.5432` included.
     Unix(PathBuf),
 }

@@ -1,31 +1,18 @@
 //! What async-std and smol share: sockets, timers, names and the clock, on async-io.
 
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::async_io::Async;
+use pgweir_core::os;
 use pgweir_core::runtime::{Abort, Address, Peek, Stream, Timer};
 use pgweir_core::time::Instant;
 use socket2::SockRef;
-
-use crate::clock;
-
-pub(crate) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-pub(crate) fn seed() -> u64 {
-    // The standard library seeds its hasher from the operating system.
-    RandomState::new().hash_one(clock::now())
-}
 
 pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     async_net::resolve((host, port)).await
@@ -33,9 +20,9 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
 
 pub(crate) async fn connect(address: &Address) -> io::Result<AsyncIoStream> {
     let socket = match address {
-        Address::Tcp(address) => {
+        Address::Tcp(address, options) => {
             let stream = Async::<TcpStream>::connect(*address).await?;
-            stream.get_ref().set_nodelay(true)?;
+            os::set_up_tcp(&SockRef::from(stream.get_ref()), options)?;
             Socket::Tcp(stream)
         }
         Address::Unix(path) => Socket::Unix(Async::<UnixStream>::connect(path).await?),
@@ -106,14 +93,7 @@ impl Stream for AsyncIoStream {
     }
 
     fn peek(&self) -> Peek {
-        let mut byte = [MaybeUninit::uninit()];
-        match self.socket.raw().peek(&mut byte) {
-            Ok(0) => Peek::Ended,
-            Ok(_) => Peek::Readable,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Peek::Readable,
-            Err(_) => Peek::Ended,
-        }
+        os::peek(&self.socket.raw())
     }
 
     fn abort_handle(&self) -> Arc<dyn Abort> {
@@ -123,8 +103,7 @@ impl Stream for AsyncIoStream {
 
 impl Abort for Socket {
     fn abort(&self) {
-        // An error means that the socket is not connected any more, which is what was wanted.
-        let _ = self.raw().shutdown(Shutdown::Both);
+        os::abort(&self.raw());
     }
 }
 
@@ -150,7 +129,7 @@ impl Future for AsyncIoTimer {
 
 impl Timer for AsyncIoTimer {
     fn reset(&mut self, deadline: Instant) {
-        match std::time::Instant::now().checked_add(deadline - clock::now()) {
+        match std::time::Instant::now().checked_add(deadline - os::now()) {
             Some(at) if deadline != Instant::MAX => self.0.set_at(at),
             _ => self.0 = ::async_io::Timer::never(),
         }

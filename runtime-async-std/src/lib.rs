@@ -6,7 +6,6 @@
 mod async_io;
 #[cfg(feature = "async-std")]
 pub mod async_std;
-mod clock;
 #[cfg(feature = "smol")]
 pub mod smol;
 

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pgweir_core::client::Postgres;
+use pgweir_core::os;
 use pgweir_core::runtime::{Address, Runtime};
 use pgweir_core::time::Instant;
 
 use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
-use crate::clock;
 
 /// A PostgreSQL connection pool on smol.
 pub type Pool = pgweir_core::driver::Pool<Smol, Postgres<Smol>>;
@@ -26,20 +26,20 @@ impl Runtime for Smol {
     type Timer = AsyncIoTimer;
 
     fn current() -> Self {
-        clock::prepare();
+        os::prepare_clock();
         Smol
     }
 
     fn now(&self) -> Instant {
-        clock::now()
+        os::now()
     }
 
     fn unix_time(&self) -> Duration {
-        async_io::unix_time()
+        os::unix_time()
     }
 
     fn seed(&self) -> u64 {
-        async_io::seed()
+        os::seed()
     }
 
     fn timer(&self, deadline: Instant) -> AsyncIoTimer {

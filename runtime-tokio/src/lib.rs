@@ -2,7 +2,6 @@
 //!
 //! Everything but sockets, timers and tasks is in [`pgweir_core`]; here are its types with tokio filled in.
 
-mod clock;
 mod runtime;
 mod stream;
 

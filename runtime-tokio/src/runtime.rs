@@ -1,19 +1,19 @@
 //! [`Runtime`] for tokio.
 
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use pgweir_core::os;
 use pgweir_core::runtime::{Address, Runtime, Timer};
 use pgweir_core::time::Instant;
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 
-use crate::clock;
 use crate::stream::TokioStream;
 
 /// tokio, multi-threaded or current-thread. Holds a handle, so that tasks can be spawned from anywhere.
@@ -25,7 +25,7 @@ pub struct TokioRuntime {
 impl TokioRuntime {
     /// The runtime behind `handle`; its I/O and time drivers must be enabled.
     pub fn from_handle(handle: Handle) -> Self {
-        clock::prepare();
+        os::prepare_clock();
         TokioRuntime { handle }
     }
 }
@@ -39,16 +39,15 @@ impl Runtime for TokioRuntime {
     }
 
     fn now(&self) -> Instant {
-        clock::now()
+        os::now()
     }
 
     fn unix_time(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        os::unix_time()
     }
 
     fn seed(&self) -> u64 {
-        // The standard library seeds its hasher from the operating system.
-        RandomState::new().hash_one(clock::now())
+        os::seed()
     }
 
     fn timer(&self, deadline: Instant) -> TokioTimer {
@@ -66,9 +65,9 @@ impl Runtime for TokioRuntime {
 
     async fn connect(&self, address: &Address) -> io::Result<TokioStream> {
         match address {
-            Address::Tcp(address) => {
+            Address::Tcp(address, options) => {
                 let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
+                os::set_up_tcp(&SockRef::from(&stream), options)?;
                 Ok(TokioStream::tcp(stream))
             }
             Address::Unix(path) => Ok(TokioStream::unix(UnixStream::connect(path).await?)),
@@ -80,7 +79,7 @@ impl Runtime for TokioRuntime {
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn at(deadline: Instant) -> tokio::time::Instant {
-    tokio::time::Instant::now() + (deadline - clock::now()).min(NEVER)
+    tokio::time::Instant::now() + (deadline - os::now()).min(NEVER)
 }
 
 /// A timer of tokio's.

@@ -1,11 +1,11 @@
 //! [`Stream`] over tokio's sockets.
 
 use std::io::{self, Read};
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use pgweir_core::os;
 use pgweir_core::runtime::{Abort, Peek, Stream};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -108,14 +108,7 @@ impl Stream for TokioStream {
     }
 
     fn peek(&self) -> Peek {
-        let mut byte = [MaybeUninit::uninit()];
-        match self.socket.raw().peek(&mut byte) {
-            Ok(0) => Peek::Ended,
-            Ok(_) => Peek::Readable,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Peek::Readable,
-            Err(_) => Peek::Ended,
-        }
+        os::peek(&self.socket.raw())
     }
 
     fn abort_handle(&self) -> Arc<dyn Abort> {
@@ -125,7 +118,36 @@ impl Stream for TokioStream {
 
 impl Abort for Socket {
     fn abort(&self) {
-        // An error means that the socket is not connected any more, which is what was wanted.
-        let _ = self.raw().shutdown(Shutdown::Both);
+        os::abort(&self.raw());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pgweir_core::config::Config;
+    use pgweir_core::runtime::{Address, Runtime};
+
+    use crate::TokioRuntime;
+
+    #[tokio::test]
+    async fn socket_timers_of_the_url_reach_the_socket() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let url = "postgres://u@h?keepalives_idle=61&keepalives_interval=7&keepalives_count=3&tcp_user_timeout=1500";
+        let config = Config::builder().database_url(url).build().expect("valid");
+        let options = config.connect().tcp();
+        let stream = TokioRuntime::current().connect(&Address::Tcp(address, options)).await.expect("connects");
+        let socket = stream.socket.raw();
+        assert!(socket.tcp_nodelay().expect("readable"));
+        assert!(socket.keepalive().expect("readable"));
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_keepalive_time().expect("readable"), Duration::from_secs(61));
+            assert_eq!(socket.tcp_keepalive_interval().expect("readable"), Duration::from_secs(7));
+            assert_eq!(socket.tcp_keepalive_retries().expect("readable"), 3);
+            assert_eq!(socket.tcp_user_timeout().expect("readable"), Some(Duration::from_millis(1500)));
+        }
     }
 }

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::deadline::within;
 use super::error::Error;
+use super::limit::Limit;
+use crate::manager::Stop;
 use crate::pg::{self, CancelKey};
 use crate::pool::{Fault, FaultClass};
 use crate::runtime::{Address, Runtime, Stream};
@@ -103,6 +106,26 @@ fn read_to_end(stream: &mut impl Stream, cx: &mut Context<'_>) -> Poll<io::Resul
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }
+    }
+}
+
+/// Ends the query of a session whose socket was cut. Its backend leaves at the end of the query, and would not notice
+/// before that its client is gone.
+pub(super) struct StopSign<R: Runtime> {
+    pub(super) runtime: R,
+    pub(super) address: Address,
+    pub(super) key: CancelKey,
+    pub(super) cancels: Arc<Limit>,
+}
+
+impl<R: Runtime> Stop for StopSign<R> {
+    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let _permit = self.cancels.acquire().await;
+            if let Err(error) = send(&self.runtime, &self.address, &self.key, &mut false).await {
+                tracing::debug!(target: "pgweir::cancel", %error, "a session that was cut off may run on");
+            }
+        })
     }
 }
 

@@ -119,12 +119,13 @@ impl<R: Runtime> Opening<'_, R> {
                 return Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{port}")))]);
             }
         };
+        let tcp = |address| Address::Tcp(address, self.config.tcp);
         if let Ok(ip) = name.parse() {
-            return Ok(vec![Address::Tcp(std::net::SocketAddr::new(ip, port))]);
+            return Ok(vec![tcp(std::net::SocketAddr::new(ip, port))]);
         }
         let doing = format!("resolving {name}");
         match within(self.runtime, deadline, self.runtime.resolve(name, port)).await {
-            Some(Ok(addresses)) => Ok(addresses.into_iter().map(Address::Tcp).collect()),
+            Some(Ok(addresses)) => Ok(addresses.into_iter().map(tcp).collect()),
             Some(Err(error)) => Err(pg::fault_of_io(&doing, &error)),
             None => Err(Fault::new(FaultClass::Transient, format!("{doing}: no answer within connect_timeout"))),
         }
@@ -153,7 +154,7 @@ impl<R: Runtime> Opening<'_, R> {
     /// The fault with where it happened.
     fn at(host: &Host, address: &Address, fault: &Fault) -> Fault {
         let place = match (host, address) {
-            (Host::Tcp { host: name, .. }, Address::Tcp(address)) if *name != address.ip().to_string() => {
+            (Host::Tcp { host: name, .. }, Address::Tcp(address, _)) if *name != address.ip().to_string() => {
                 format!("{host} ({})", address.ip())
             }
             _ => host.to_string(),

@@ -305,15 +305,6 @@ impl Resolver<'_> {
 
     fn tcp(&mut self) -> TcpOptions {
         let seconds = |seconds: u32| (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
-        let keywords = ["keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
-        for keyword in keywords {
-            if self.params.get(keyword).is_some() {
-                self.warnings.push(format!(
-                    "{keyword} is kept but not passed to the sockets in this version: \
-                     validation and its timeout find silent peers"
-                ));
-            }
-        }
         TcpOptions {
             keepalives: self.number("keepalives", 1).map(|flag| flag != 0),
             keepalives_idle: self.number("keepalives_idle", i32::MAX as u32).and_then(seconds),

@@ -20,7 +20,7 @@ use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
 use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
-use crate::manager::{Manager, Returned};
+use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
 use crate::runtime::{Abort, Runtime};
 use crate::time::Instant;
@@ -73,6 +73,7 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) conn: ConnId,
     pub(crate) place: Place<M::Connection>,
     pub(crate) abort: Option<std::sync::Arc<dyn Abort>>,
+    pub(crate) stop: Option<std::sync::Arc<dyn Stop>>,
     pub(crate) signal: std::sync::Arc<SlotSignal>,
     pub(crate) waker: Waker,
 }
@@ -396,17 +397,20 @@ impl<M: Manager> State<M> {
 
     fn close(&mut self, conn: ConnId, how: CloseHow, effects: &mut Effects<M::Connection>) {
         let Some(entry) = self.entry(conn) else { return };
-        let abort = entry.abort.take();
-        let member = match std::mem::replace(&mut entry.place, Place::Empty) {
-            Place::Here(member) => Some(member),
-            Place::Lent => {
+        let (abort, stop) = (entry.abort.take(), entry.stop.take());
+        let command = match (std::mem::replace(&mut entry.place, Place::Empty), stop) {
+            (Place::Here(member), _) => Command::Close { conn, member: Some(member), how },
+            (Place::Lent, stop) => {
                 // Its holder keeps the object; the socket is cut from here.
                 effects.aborts.extend(abort);
-                None
+                match stop {
+                    Some(stop) => Command::Stop { conn, stop },
+                    None => Command::Close { conn, member: None, how },
+                }
             }
-            Place::Job | Place::Empty => None,
+            (Place::Job | Place::Empty, _) => Command::Close { conn, member: None, how },
         };
-        self.commands.push(Command::Close { conn, member, how });
+        self.commands.push(command);
     }
 
     fn notice(&mut self, notice: Notice, effects: &mut Effects<M::Connection>) {
@@ -438,6 +442,7 @@ impl<M: Manager> State<M> {
                 conn: ConnId { slot: self.entries.len() as u32, generation: 0 },
                 place: Place::Empty,
                 abort: None,
+                stop: None,
                 waker: Waker::from(slot.clone()),
                 signal: slot,
             });
@@ -446,6 +451,7 @@ impl<M: Manager> State<M> {
         entry.conn = conn;
         entry.place = Place::Job;
         entry.abort = None;
+        entry.stop = None;
     }
 
     /// Moves a connection that is here to a holder. By slot alone: the machine grants no stale connection, and to read

@@ -113,7 +113,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             Command::Connect { .. } => Kind::Connect,
             Command::Validate { .. } => Kind::Validate,
             Command::Reset { .. } => Kind::Reset,
-            Command::Close { .. } => Kind::Close,
+            Command::Close { .. } | Command::Stop { .. } => Kind::Close,
         };
         let shared = self.shared.clone();
         let future: Pin<Box<dyn Future<Output = Done<M::Connection>> + Send>> = match command {
@@ -137,6 +137,10 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             }),
             Command::Close { member, .. } => Box::pin(async move {
                 drop(member);
+                Done::Closed
+            }),
+            Command::Stop { stop, .. } => Box::pin(async move {
+                stop.stop().await;
                 Done::Closed
             }),
         };
@@ -199,12 +203,15 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             member.heard = now;
         }
         let abort = member.as_ref().and_then(|member| shared.manager.abort_handle(&member.connection));
+        let opened = member.as_ref().filter(|_| matches!(event, Event::Connected { .. }));
+        let stop = opened.and_then(|member| shared.manager.stop_handle(&member.connection));
         let mut effects = Effects::new();
         let mut state = shared.lock();
         if let Some(member) = member {
             state.put_back(member, &mut effects);
             if let Some(entry) = state.entry(conn) {
                 entry.abort = abort;
+                entry.stop = stop.or(entry.stop.take());
             }
         }
         shared.step(&mut state, now, event, &mut effects);

@@ -82,12 +82,7 @@ pub(crate) async fn ask<R: Runtime>(acquire: PgAcquire<R>, request: Request, num
 }
 
 /// One request whose query takes `seconds` on the server. True if it was answered.
-pub(crate) async fn ask_for<R: Runtime>(
-    acquire: PgAcquire<R>,
-    request: Request,
-    number: i32,
-    seconds: f64,
-) -> bool {
+pub(crate) async fn ask_for<R: Runtime>(acquire: PgAcquire<R>, request: Request, number: i32, seconds: f64) -> bool {
     let mut lease = match acquire.await {
         Ok(lease) => lease,
         Err(error) => {

@@ -73,6 +73,13 @@ impl Screen {
         self.write(&out);
     }
 
+    /// A label and the cells of a table's row.
+    pub(crate) fn row(&self, label: &str, cells: &[String]) {
+        let cells: String = cells.iter().map(|cell| format!("{cell:>10}")).collect();
+        let padded = format!("{label:<width$}", width = INDENT - 3);
+        self.write(&format!("   {}{cells}\n", self.paint("2", &padded)));
+    }
+
     /// Shows how things stand, in place; only on a terminal, and at most ten times a second.
     pub(crate) fn status(&self, text: impl FnOnce() -> String) {
         if !self.terminal {
@@ -131,11 +138,11 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `12345` as `12,345`.
-pub(crate) fn count(n: impl TryInto<u64>) -> String {
-    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
     let mut out = String::new();
     for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!([0, 999, 1000, 1234567].map(count::<u64>), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0_u64, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         let micros = [4, 994, 996, 9_949, 9_951, 215_400, 999_600, 12_345_678];
         let shown = micros.map(|us| span(Duration::from_micros(us)));
         assert_eq!(shown, ["0.00 ms", "0.99 ms", "1.0 ms", "9.9 ms", "10 ms", "215 ms", "1.00 s", "12.35 s"]);

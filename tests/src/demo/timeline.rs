@@ -1,6 +1,6 @@
 //! An outage as the pool's own log tells it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgweir_core::runtime::Runtime;
 
@@ -12,12 +12,13 @@ use super::screen::span;
 pub(crate) struct Timeline {
     origin: Instant,
     mark: usize,
-    lost: bool,
+    lost: Option<Instant>,
     connected: bool,
     recovered: bool,
     /// When each attempt to connect began and ended, from the loss to the first success.
     attempts: Vec<(Instant, Instant)>,
-    replaced: u32,
+    /// What others have to tell, not told yet.
+    notes: Vec<(Instant, String)>,
 }
 
 impl Timeline {
@@ -25,11 +26,11 @@ impl Timeline {
         Timeline {
             origin: Instant::now(),
             mark: events.mark(),
-            lost: false,
+            lost: None,
             connected: false,
             recovered: false,
             attempts: Vec::new(),
-            replaced: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -38,14 +39,23 @@ impl Timeline {
         *self = Timeline { origin, ..Timeline::begin(events) };
     }
 
-    /// Tells what is new.
+    /// Something to tell in its place.
+    pub(crate) fn note(&mut self, at: Instant, text: impl Into<String>) {
+        self.notes.push((at, text.into()));
+    }
+
+    /// Tells what is new, in order.
     pub(crate) fn advance<R: Runtime>(&mut self, rig: &Rig<R>) {
         let events = rig.events.since(self.mark);
         self.mark += events.len();
         for (n, event) in events.iter().enumerate() {
             if let Some(text) = self.read(event, events.get(n + 1)) {
-                rig.say(&offset(event.at.saturating_duration_since(self.origin)), text);
+                self.notes.push((event.at, text));
             }
+        }
+        self.notes.sort_by_key(|(at, _)| *at);
+        for (at, text) in self.notes.drain(..) {
+            rig.say(&format!("+{:.3} s", at.saturating_duration_since(self.origin).as_secs_f64()), text);
         }
     }
 
@@ -58,37 +68,34 @@ impl Timeline {
         self.attempts.len()
     }
 
-    /// The most that were under way at once.
-    pub(crate) fn together(&self) -> usize {
-        let overlaps = |(begin, _): &(Instant, Instant)| {
-            self.attempts.iter().filter(|(from, to)| from <= begin && begin < to).count().max(1)
-        };
-        self.attempts.iter().map(overlaps).max().unwrap_or(0)
+    /// The most that were under way at once: of all, and of those that were begun when the loss was known. (Until then
+    /// the pool replaces what it has lost, several at a time.)
+    pub(crate) fn together(&self) -> (usize, usize) {
+        let known: Vec<_> = self.attempts.iter().copied().filter(|(from, _)| Some(*from) >= self.lost).collect();
+        (overlap(&self.attempts), overlap(&known))
     }
 
     fn read(&mut self, event: &Event, next: Option<&Event>) -> Option<String> {
         match event.name {
             "pgweir.connectivity.lost" => {
-                self.lost = true;
+                self.lost.get_or_insert(event.at);
                 Some(event.message.clone())
             }
             "pgweir.connection.failed" if !self.connected => {
                 self.attempts.push((event.at - event.millis("duration_ms"), event.at));
                 let then = next.filter(|next| next.name == "pgweir.reconnect.scheduled");
                 let then = then.map_or_else(String::new, |next| {
-                    format!("; the next within {}", span(next.millis("delay_ms")))
+                    format!("; next in {} at the latest", span(next.millis("delay_ms")))
                 });
-                Some(format!("attempt {}: {}{then}", self.attempts.len(), event.field("cause")))
+                // Where it connects to is the same every time.
+                let cause = event.field("cause").rsplit(": ").next().unwrap_or_default();
+                Some(format!("attempt {}: {cause}{then}", self.attempts.len()))
             }
-            "pgweir.connection.opened" if self.lost && !self.connected => {
+            "pgweir.connection.opened" if self.lost.is_some() && !self.connected => {
                 self.connected = true;
                 let took = event.millis("duration_ms");
                 self.attempts.push((event.at - took, event.at));
-                Some(format!("attempt {}: connected, after {}", self.attempts.len(), span(took)))
-            }
-            "pgweir.connection.invalid" => {
-                self.replaced += 1;
-                None
+                Some(format!("attempt {}: connected within {}", self.attempts.len(), span(took)))
             }
             "pgweir.connectivity.recovered" => {
                 self.recovered = true;
@@ -99,7 +106,24 @@ impl Timeline {
     }
 }
 
-/// `+1.234 s`.
-pub(crate) fn offset(time: Duration) -> String {
-    format!("+{:.3} s", time.as_secs_f64())
+/// The most intervals that contain the begin of one of them.
+fn overlap(intervals: &[(Instant, Instant)]) -> usize {
+    let at = |begin: Instant| intervals.iter().filter(|(from, to)| *from <= begin && begin < *to).count().max(1);
+    intervals.iter().map(|(from, _)| at(*from)).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn attempts_overlap_where_one_begins_during_another() {
+        let zero = Instant::now();
+        let span = |from, to| (zero + Duration::from_millis(from), zero + Duration::from_millis(to));
+        assert_eq!(overlap(&[]), 0);
+        assert_eq!(overlap(&[span(0, 10), span(10, 20), span(30, 30)]), 1);
+        assert_eq!(overlap(&[span(0, 10), span(5, 20), span(9, 12), span(15, 16)]), 3);
+    }
 }

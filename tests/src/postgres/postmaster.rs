@@ -43,7 +43,7 @@ impl Postmaster {
         let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else { return false };
         let mut lines = text.lines();
         let ours = lines.next().is_some_and(|line| line.trim() == self.pid().to_string());
-        ours && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+        ours && lines.nth(6).is_some_and(|line| ["ready", "standby"].contains(&line.trim()))
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {

@@ -9,7 +9,7 @@ use pgweir_tests::{Auth, LocalPostgres, Proxy};
 use pgweir_tokio::{AcquireError, OpenError, Pool};
 use tokio::task::JoinSet;
 
-use crate::common::{config, open, open_lazy, run, server, unique, until};
+use crate::common::{config, open, open_lazy, run, server, unique};
 use crate::outage::{hurried, ms, unavailable};
 
 const FAILED: &str = "pgweir.connection.failed";
@@ -41,6 +41,8 @@ fn a_role_limit_makes_callers_wait_not_fail() {
         admin.query(&format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT 3")).expect("a role");
         let url = admin.url_with(&role, "", "postgres");
         let pool = open(config(&url, &role).min_size(2).max_size(10).backoff_max(ms(1_200))).await;
+        let began = Instant::now();
+        let slow_rate = |since: Instant| since.elapsed().as_millis() as usize / 1_050 + 1;
         work(&pool, 10, 5).await;
         assert_eq!(pool.stats().peak_active_connections, 3);
         let health = pool.health();
@@ -50,15 +52,14 @@ fn a_role_limit_makes_callers_wait_not_fail() {
             assert_eq!(failed.field("sqlstate"), "53300", "{failed}");
             assert_eq!(failed.field("class"), "Capacity", "{failed}");
         }
-        // The first burst finds the limit; after that one attempt per backoff_max.
+        // The first burst, of max_connecting, finds the limit; after that one attempt per backoff_max.
         let refused = trace.count(FAILED);
-        assert!(refused <= 6, "{refused} refusals");
+        assert!(refused <= 4 + slow_rate(began), "{refused} refusals in {:?}\n{}", began.elapsed(), trace.tail(60));
         assert_eq!(trace.count("pgweir.connectivity.lost"), 0);
         let began = Instant::now();
         work(&pool, 10, 20).await;
         let more = trace.count(FAILED) - refused;
-        let allowed = began.elapsed().as_millis() / 1_050 + 1;
-        assert!(more as u128 <= allowed, "{more} attempts in {:?}", began.elapsed());
+        assert!(more <= slow_rate(began), "{more} attempts in {:?}", began.elapsed());
 
         admin.query(&format!("ALTER ROLE {role} CONNECTION LIMIT 8")).expect("altered");
         let grown = async {
@@ -75,15 +76,17 @@ fn a_role_limit_makes_callers_wait_not_fail() {
 #[test]
 fn max_connections_is_never_exceeded() {
     run(async |trace| {
-        // Three of them are the superuser's.
-        let server = LocalPostgres::builder().max_connections(7).start().expect("a server");
-        server.query("CREATE ROLE app LOGIN").expect("a role");
+        // Three of them are kept for the superuser, and one is our own session, which stays.
+        let server = LocalPostgres::builder().max_connections(8).start().expect("a server");
+        let mut admin = server.client().expect("a session");
+        admin.query("CREATE ROLE app LOGIN").expect("a role");
         let url = server.url_with("app", "", "postgres");
         let pool = open(config(&url, "tight").min_size(4).max_size(4).max_queries(1)).await;
         work(&pool, 12, 20).await;
         let closed = pool.stats().closed;
         assert!(closed.iter().any(|by| by.count >= 230), "each connection served once: {closed:?}");
-        assert_eq!(trace.count(FAILED), 0, "{}", trace.tail(20));
+        let failed = trace.named(FAILED);
+        assert!(failed.is_empty(), "{failed:?}\n{}", server.log_tail());
         assert!(!server.log().contains("remaining connection slots"), "{}", server.log_tail());
     });
 }
@@ -131,12 +134,9 @@ fn a_bad_password_is_not_hammered() {
         let pool = pool.open().await.expect("the pool opens");
 
         let logins = || server.log().matches("password authentication failed for user \"app\"").count();
-        server
-            .query(
-                "ALTER ROLE app PASSWORD 'second-one';
-                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'",
-            )
-            .expect("done");
+        // Not in one go, which would be one transaction: the sessions would end before the change counts.
+        server.query("ALTER ROLE app PASSWORD 'second-one'").expect("altered");
+        server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").expect("ended");
         trace.wait("pgweir.connectivity.lost", 1).await;
         let began = Instant::now();
         let mut told = 0;

@@ -5,6 +5,13 @@
 mod common;
 mod load;
 
+mod cleanup;
+mod health;
+mod hostile;
+mod lifecycle;
 mod limits;
 mod outage;
+mod roles;
+mod secrets;
+mod shutdown;
 mod silent;

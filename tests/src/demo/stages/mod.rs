@@ -18,5 +18,7 @@ pub(crate) use timeout::timeout;
 
 use std::time::Duration;
 
+/// During an outage callers are told after this: shorter than the default of 2 s, so that more of it is to be seen.
+const OUTAGE_GRACE: Duration = Duration::from_millis(500);
 /// How long anything may take that should take a moment: machines may be busy.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -41,11 +41,15 @@ pub(crate) async fn recycle<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Resul
     rig.say("", format!("{} after:  {}", new.len(), new.join(" ")));
     rig.claim(
         left.is_empty() && new.len() == old.len(),
-        format!("pool.recycle() replaced all {} in {}, on their way between two callers", old.len(), span(took)),
+        format!("pool.recycle() replaced all {} in {}, each between two callers", old.len(), span(took)),
         format!("{} old ones left, {} new ones", left.len(), new.len()),
     );
     let closed = recycled(pool) - before;
-    rig.claim(closed == old.len() as u64, "each was closed once, for that reason", format!("{closed} of {}", old.len()));
+    rig.claim(
+        closed == old.len() as u64,
+        "each was closed once, for that reason",
+        format!("{closed} of {}", old.len()),
+    );
     let text = format!("{} requests meanwhile, no error; p99 {p99}, longest {max}", count(account.answered()));
     rig.claim(account.failures() == 0, text, account.causes());
     rig.claim_accounted(&account);

@@ -50,7 +50,11 @@ pub(crate) async fn timeout<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Resul
     }
     let served = rig.until(LIMIT, || ledger.answered() == u64::from(max + AHEAD)).await;
     rig.unwatch();
-    rig.claim(served, format!("the {AHEAD} that were ahead got theirs as soon as one came back"), ledger.account().causes());
+    rig.claim(
+        served,
+        format!("the {AHEAD} callers ahead of it got theirs when the others gave back"),
+        ledger.account().causes(),
+    );
     Ok(ledger.account())
 }
 
@@ -70,14 +74,10 @@ async fn refused<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>, request: Request) {
         return rig.claim(false, "a timeout", &error);
     };
     let named = report.holders.iter().filter(|holder| holder.location.is_some_and(|line| line.file() == file!()));
-    rig.claim(
-        took >= TIMEOUT && took <= TIMEOUT + SLACK,
-        format!("it came after {TIMEOUT:?}, not later"),
-        span(took),
-    );
+    rig.claim(took >= TIMEOUT && took <= TIMEOUT + SLACK, format!("it came after {TIMEOUT:?}, not later"), span(took));
     rig.claim(
         report.phase == WaitPhase::InQueue && report.position == AHEAD && named.count() == 5,
-        "it says what it waited for, its place in the queue, the counts, and the longest holders with their lines",
+        "it says what for, its place in line, the counts, and who holds connections since when",
         &error,
     );
 }

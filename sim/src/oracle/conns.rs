@@ -1,0 +1,298 @@
+//! What every connection must be in, judged by what was said to the machine and what it asked for.
+
+use std::time::Duration;
+
+use pgweir_core::pool::{Check, ConnId, WaiterId};
+use pgweir_core::time::Instant;
+
+/// One connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conn {
+    pub(super) generation: u32,
+    pub(super) is: Is,
+    pub(super) opened: Instant,
+    /// When its last lease ended, or when it was opened.
+    pub(super) idle_since: Instant,
+    /// When the server last answered on it.
+    pub(super) proved: Instant,
+    pub(super) queries: u64,
+    /// Which faults it has been proved after.
+    pub(super) suspicion: u32,
+    /// Which recycles it was opened after.
+    pub(super) recycle: u32,
+}
+
+/// What a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Is {
+    Vacant,
+    Connecting {
+        since: Instant,
+        deadline: Instant,
+    },
+    Idle,
+    Validating {
+        deadline: Instant,
+        how: Check,
+        suspicion: u32,
+    },
+    Lent(Lease),
+    /// Back from a lease that it must be reset after: the next action must be about it.
+    Returned,
+    Resetting {
+        deadline: Instant,
+        suspicion: u32,
+    },
+    /// It has failed: the next action must be to close it.
+    Dead,
+    Closing {
+        deadline: Instant,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lease {
+    pub(super) waiter: WaiterId,
+    pub(super) arrival: Instant,
+    pub(super) deadline: Instant,
+    pub(super) since: Instant,
+    pub(super) leak_after: Duration,
+    pub(super) reports: u32,
+}
+
+const VACANT: usize = 0;
+const CONNECTING: usize = 1;
+const IDLE: usize = 2;
+const VALIDATING: usize = 3;
+const LENT: usize = 4;
+const RETURNED: usize = 5;
+const RESETTING: usize = 6;
+const DEAD: usize = 7;
+const CLOSING: usize = 8;
+
+impl Is {
+    fn kind(&self) -> usize {
+        match self {
+            Is::Vacant => VACANT,
+            Is::Connecting { .. } => CONNECTING,
+            Is::Idle => IDLE,
+            Is::Validating { .. } => VALIDATING,
+            Is::Lent(_) => LENT,
+            Is::Returned => RETURNED,
+            Is::Resetting { .. } => RESETTING,
+            Is::Dead => DEAD,
+            Is::Closing { .. } => CLOSING,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self, Is::Idle | Is::Validating { .. } | Is::Lent(_) | Is::Returned | Is::Resetting { .. })
+    }
+
+    /// When it is over by itself.
+    fn deadline(&self) -> Instant {
+        match self {
+            Is::Connecting { deadline, .. }
+            | Is::Validating { deadline, .. }
+            | Is::Resetting { deadline, .. }
+            | Is::Closing { deadline } => *deadline,
+            _ => Instant::MAX,
+        }
+    }
+
+    fn leak_due(&self) -> Instant {
+        match self {
+            Is::Lent(lease) if lease.reports == 0 => lease.since + lease.leak_after,
+            _ => Instant::MAX,
+        }
+    }
+}
+
+/// All connections, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Conns {
+    table: Vec<Conn>,
+    counts: [u32; 9],
+    sound: u32,
+    pub(super) suspicion: u32,
+    pub(super) recycle: u32,
+    /// Nothing is over by itself earlier.
+    due: Instant,
+    /// No lease needs a leak report earlier.
+    pub(super) leak_due: Instant,
+}
+
+impl Conns {
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.table.get(id.slot as usize).filter(|conn| conn.generation == id.generation)
+    }
+
+    /// What the connection is in; nothing if the id is stale or foreign.
+    pub(super) fn is(&self, id: ConnId) -> Is {
+        self.get(id).map_or(Is::Vacant, |conn| conn.is)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+        self.table.iter().enumerate().map(|(slot, conn)| {
+            let id = ConnId { slot: slot as u32, generation: conn.generation };
+            (id, conn)
+        })
+    }
+
+    pub(super) fn connecting(&self) -> u32 {
+        self.counts[CONNECTING]
+    }
+
+    pub(super) fn idle(&self) -> u32 {
+        self.counts[IDLE]
+    }
+
+    pub(super) fn validating(&self) -> u32 {
+        self.counts[VALIDATING]
+    }
+
+    pub(super) fn lent(&self) -> u32 {
+        self.counts[LENT]
+    }
+
+    pub(super) fn resetting(&self) -> u32 {
+        self.counts[RESETTING]
+    }
+
+    pub(super) fn closing(&self) -> u32 {
+        self.counts[CLOSING]
+    }
+
+    /// Connections that something must happen to before the step is over.
+    pub(super) fn unfinished(&self) -> u32 {
+        self.counts[RETURNED] + self.counts[DEAD]
+    }
+
+    pub(super) fn open(&self) -> u32 {
+        self.idle() + self.validating() + self.lent() + self.resetting() + self.counts[RETURNED]
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.open() + self.connecting() + self.closing() + self.counts[DEAD]
+    }
+
+    /// Open connections that no fault has cast doubt on.
+    pub(super) fn sound(&self) -> u32 {
+        self.sound
+    }
+
+    /// A new connection; false if its id is not new or its slot is taken.
+    pub(super) fn add(&mut self, id: ConnId, since: Instant, deadline: Instant) -> bool {
+        let slot = id.slot as usize;
+        while self.table.len() <= slot {
+            self.counts[VACANT] += 1;
+            self.table.push(Conn {
+                generation: 0,
+                is: Is::Vacant,
+                opened: Instant::ZERO,
+                idle_since: Instant::ZERO,
+                proved: Instant::ZERO,
+                queries: 0,
+                suspicion: 0,
+                recycle: 0,
+            });
+        }
+        let conn = &mut self.table[slot];
+        if conn.is != Is::Vacant || id.generation <= conn.generation {
+            return false;
+        }
+        conn.generation = id.generation;
+        self.put(id, Is::Connecting { since, deadline });
+        true
+    }
+
+    /// Its connect succeeded.
+    pub(super) fn opened(&mut self, id: ConnId, now: Instant) {
+        let (suspicion, recycle) = (self.suspicion, self.recycle);
+        self.change(id, |conn| {
+            (conn.opened, conn.idle_since, conn.proved) = (now, now, now);
+            (conn.queries, conn.suspicion, conn.recycle) = (0, suspicion, recycle);
+            conn.is = Is::Idle;
+        });
+    }
+
+    pub(super) fn put(&mut self, id: ConnId, is: Is) {
+        self.change(id, |conn| conn.is = is);
+    }
+
+    pub(super) fn change(&mut self, id: ConnId, change: impl FnOnce(&mut Conn)) {
+        let Some(conn) = self.table.get_mut(id.slot as usize).filter(|conn| conn.generation == id.generation) else {
+            return;
+        };
+        self.counts[conn.is.kind()] -= 1;
+        self.sound -= u32::from(conn.is.is_open() && conn.suspicion == self.suspicion);
+        change(conn);
+        self.counts[conn.is.kind()] += 1;
+        self.sound += u32::from(conn.is.is_open() && conn.suspicion == self.suspicion);
+        self.due = self.due.min(conn.is.deadline());
+        self.leak_due = self.leak_due.min(conn.is.leak_due());
+    }
+
+    /// It died. If nothing spoke against it before, its siblings are in doubt from now on.
+    pub(super) fn died(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        let was_sound = conn.suspicion == self.suspicion;
+        self.put(id, Is::Dead);
+        if was_sound {
+            self.suspicion += 1;
+            self.sound = 0;
+        }
+    }
+
+    /// What is over by itself at `now`: checks and resets have failed, closed slots are free. Returns the connects
+    /// that took too long, with their start.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Instant> {
+        let mut late = Vec::new();
+        if now < self.due {
+            return late;
+        }
+        self.due = Instant::MAX;
+        for slot in 0..self.table.len() {
+            let conn = &self.table[slot];
+            let id = ConnId { slot: slot as u32, generation: conn.generation };
+            if conn.is.deadline() > now {
+                self.due = self.due.min(conn.is.deadline());
+                continue;
+            }
+            match conn.is {
+                Is::Connecting { since, .. } => {
+                    late.push(since);
+                    self.put(id, Is::Dead);
+                }
+                Is::Validating { .. } => self.died(id),
+                Is::Resetting { .. } => self.put(id, Is::Dead),
+                Is::Closing { .. } => self.put(id, Is::Vacant),
+                _ => {}
+            }
+        }
+        late
+    }
+
+    /// Everything is gone.
+    pub(super) fn clear(&mut self) {
+        for slot in 0..self.table.len() {
+            let id = ConnId { slot: slot as u32, generation: self.table[slot].generation };
+            self.put(id, Is::Vacant);
+        }
+    }
+
+    /// A lease that should have been reported by `now`, if there is one.
+    pub(super) fn unreported(&mut self, now: Instant) -> Option<(ConnId, Lease)> {
+        if now <= self.leak_due {
+            return None;
+        }
+        let late = self.iter().find_map(|(id, conn)| match conn.is {
+            Is::Lent(lease) if conn.is.leak_due() < now => Some((id, lease)),
+            _ => None,
+        });
+        if late.is_none() {
+            self.leak_due = self.table.iter().map(|conn| conn.is.leak_due()).min().unwrap_or(Instant::MAX);
+        }
+        late
+    }
+}

@@ -1,0 +1,147 @@
+//! The checks that need the whole picture: what may be lent, what is wanted, who is stranded, what is late.
+
+use pgweir_core::config::ValidationPolicy;
+use pgweir_core::pool::{ConnId, Counts, State};
+use pgweir_core::time::Instant;
+
+use super::conns::{Conn, Is};
+use super::{Oracle, Phase, Verdict, ensure};
+
+/// Lifetimes are shortened by up to a tenth, so a connection is certainly good before this share of its lifetime.
+const CERTAIN_LIFE: f64 = 0.899;
+/// And from this share on a replacement may be sought.
+const RENEWAL: f64 = 0.849;
+
+impl Oracle {
+    /// Fresh and Sound: what is lent has been proved as the policy asks, after the last doubt, and is not worn out.
+    pub(super) fn is_lendable(&self, now: Instant, id: ConnId) -> Verdict {
+        let Some(conn) = self.conns.get(id) else {
+            ensure!(false, "One holder", "{id} is lent and does not exist");
+            return Ok(());
+        };
+        match conn.is {
+            Is::Idle => {}
+            Is::Lent(lease) => ensure!(false, "One holder", "{id} is lent and {:?} has it", lease.waiter),
+            Is::Returned | Is::Resetting { .. } => ensure!(false, "Sound", "{id} is lent and was not reset"),
+            is => ensure!(false, "Sound", "{id} is lent and is {is:?}"),
+        }
+        ensure!(
+            conn.suspicion == self.conns.suspicion,
+            "Sound",
+            "{id} is lent and was not proved since a sibling died"
+        );
+        ensure!(conn.recycle == self.conns.recycle, "Fresh", "{id} is lent and was to be recycled");
+        let lifetime = self.config.max_connection_lifetime();
+        let age = now - conn.opened;
+        ensure!(lifetime.is_zero() || age < lifetime, "Fresh", "{id} is lent at the age of {age:?}");
+        let limit = self.config.max_queries();
+        ensure!(limit == 0 || conn.queries < limit, "Fresh", "{id} is lent after {} queries", conn.queries);
+        ensure!(self.is_proved(now, conn), "Sound", "{id} is lent and was last proved at {:?}", conn.proved);
+        Ok(())
+    }
+
+    fn is_proved(&self, now: Instant, conn: &Conn) -> bool {
+        let recent = |at: Instant| now - at <= self.config.validation_interval();
+        match self.config.validation() {
+            ValidationPolicy::Interval => recent(conn.idle_since.max(conn.proved)),
+            ValidationPolicy::Always => conn.proved >= conn.idle_since && recent(conn.proved),
+            ValidationPolicy::Suspect => true,
+        }
+    }
+
+    /// No over-creation: somebody must need a connect.
+    pub(super) fn is_wanted(&self, now: Instant, id: ConnId) -> Verdict {
+        let connecting = self.conns.connecting();
+        let renewal = self.config.max_connection_lifetime().mul_f64(RENEWAL);
+        let worn =
+            |conn: &Conn| conn.recycle != self.conns.recycle || (!renewal.is_zero() && now - conn.opened >= renewal);
+        let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
+        let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
+        let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
+        let wanted = waiting > connecting
+            || (self.conns.sound() == 0 && connecting == 0 && (self.link.is_bad() || self.down_since.is_some()))
+            || lasting() + connecting < self.min_size;
+        ensure!(
+            wanted,
+            "The pool owns connects",
+            "{id} is opened: {waiting} wait, {} open, {connecting} connecting, min_size {}",
+            self.conns.open(),
+            self.min_size
+        );
+        Ok(())
+    }
+
+    /// True numbers: the pool's counts are those of the connections and acquires that there are.
+    pub(super) fn are_true(&self, counts: Counts) -> Verdict {
+        let conns = &self.conns;
+        for (what, said, true_number) in [
+            ("total", counts.total, conns.total()),
+            ("idle", counts.idle, conns.idle()),
+            ("active", counts.active, conns.lent()),
+            ("connecting", counts.connecting, conns.connecting()),
+            ("validating", counts.validating, conns.validating()),
+            ("resetting", counts.resetting, conns.resetting()),
+            ("closing", counts.closing, conns.closing()),
+            ("waiting", counts.waiting, self.line.live()),
+            ("max", counts.max, self.max_size),
+        ] {
+            ensure!(said == true_number, "True numbers", "{what} is {true_number}, and the pool says {said}");
+        }
+        Ok(())
+    }
+
+    /// Nothing that must have happened by now is outstanding.
+    pub(super) fn is_punctual(&mut self, now: Instant) -> Verdict {
+        let due = now.saturating_sub(self.late);
+        if let Some(asker) = self.line.overdue(due) {
+            ensure!(false, "One answer", "{:?} has no answer at its deadline {:?}", asker.id, asker.deadline);
+        }
+        if let (Some(down_since), Some(first)) = (self.down_since, self.line.first()) {
+            let patience = first.arrival.max(down_since) + self.config.outage_grace();
+            ensure!(due <= patience, "Fast truth", "{:?} still waits for a database that is down", first.id);
+        }
+        if let Some((id, lease)) = self.conns.unreported(due) {
+            ensure!(false, "True numbers", "{id} is held since {:?} and no leak was reported", lease.since);
+        }
+        if let Phase::Ending { deadline, hard } = self.phase {
+            ensure!(due <= hard, "Bounded end", "still not terminated at {now:?}, {hard:?} was the end");
+            ensure!(due <= deadline || self.conns.lent() == 0, "Bounded end", "a lease outlives {deadline:?}");
+            ensure!(self.line.live() == 0, "Bounded end", "{} acquires wait for a pool that ends", self.line.live());
+        }
+        Ok(())
+    }
+
+    /// No stranding: who waits is not kept from a connection that could be lent, and somebody works on the rest.
+    pub(super) fn is_not_stranded(&self, now: Instant) -> Verdict {
+        if self.paused || self.phase != Phase::Open {
+            return Ok(());
+        }
+        if self.conns.idle() > 0 {
+            let life = self.config.max_connection_lifetime().mul_f64(CERTAIN_LIFE);
+            let free = self
+                .conns
+                .iter()
+                .find(|(id, conn)| (life.is_zero() || now - conn.opened < life) && self.is_lendable(now, *id).is_ok());
+            ensure!(free.is_none(), "No stranding", "{} wait and {free:?} is free", self.line.live());
+        }
+        let busy = self.conns.lent() + self.conns.connecting() + self.conns.validating();
+        let hope = busy + self.conns.resetting() + self.conns.closing();
+        // Connects may be held back by the schedule, but only after a failure.
+        let held_back = self.link.is_bad() || self.conns.sound() == 0;
+        ensure!(hope > 0 || held_back, "No stranding", "{} wait and nothing is done", self.line.live());
+        Ok(())
+    }
+}
+
+/// Whether a pool goes from one state to the other.
+pub(crate) fn is_legal(from: State, to: State) -> bool {
+    use State::{Degraded, Healthy, Initializing, Recovering, ShuttingDown, Terminated, Unhealthy};
+    match from {
+        Initializing => matches!(to, Healthy | Terminated | ShuttingDown),
+        Healthy | Degraded | Unhealthy | Recovering => {
+            from != to && matches!(to, Healthy | Degraded | Unhealthy | Recovering | ShuttingDown)
+        }
+        ShuttingDown => to == Terminated,
+        Terminated => false,
+    }
+}

@@ -1,0 +1,361 @@
+//! The workload: clients that ask for connections, hold them, and give them back or forget to.
+
+use std::time::Duration;
+
+use pgweir_core::pool::{ConnId, Event, Fate, Fault, FaultClass, Reject, SiteId, WaiterId};
+use pgweir_core::time::Instant;
+
+use super::driver::Place;
+use super::{CLIENTS, CallRef, Due, Run, Step, Subject};
+use crate::rng::Rng;
+use crate::scenario::Group;
+use crate::trace::Trace;
+
+/// A client that was refused at once pauses at least this long.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Somebody who makes requests: one at a time, or without waiting for them.
+#[derive(Debug)]
+pub(super) struct Client {
+    group: usize,
+    rng: Rng,
+    leaks_left: u32,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Call {
+    serial: u32,
+    client: u32,
+    waiter: WaiterId,
+    asked: Instant,
+    hold: Duration,
+    end: End,
+    pub(super) stage: Stage,
+    /// Nobody looks at its connection any more.
+    leaked: bool,
+    /// Whether a shutdown cut it off.
+    cut: bool,
+}
+
+/// How a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Clean,
+    /// Dropped in the middle of a query.
+    Abandoned,
+    /// Dropped before its caller saw it.
+    Unused,
+    Broken,
+    /// A query got no answer.
+    TimedOut,
+    CutOff,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stage {
+    Over,
+    Waiting,
+    /// Granted, but its caller has not looked yet.
+    Granted(ConnId),
+    Holding(ConnId),
+}
+
+impl<S: Subject, T: Trace> Run<'_, S, T> {
+    /// Makes the clients, and has them begin.
+    pub(super) fn hire(&mut self) {
+        let scenario = self.scenario;
+        for (index, group) in scenario.workload.iter().enumerate() {
+            for number in 0..group.clients.unwrap_or(1) {
+                let id = self.clients.len() as u32;
+                let stream = CLIENTS + ((index as u64) << 32) + u64::from(number);
+                let mut rng = Rng::new(self.seed, stream);
+                let from = Instant::ZERO + group.from;
+                match &group.every {
+                    Some(every) => self.queue.push(from + every.draw(&mut rng), Due::Arrival(id)),
+                    None => self.queue.push(from + group.think.draw(&mut rng), Due::Client(id)),
+                }
+                // A group's leaks are spread over its clients, the first ones first.
+                let clients = group.clients.unwrap_or(1);
+                let leaks = group.leaks.as_ref().map_or(0, |leaks| leaks.count);
+                let leaks_left = leaks / clients + u32::from(number < leaks % clients);
+                self.clients.push(Client { group: index, rng, leaks_left });
+            }
+        }
+    }
+
+    fn group(&self, client: u32) -> &Group {
+        &self.scenario.workload[self.clients[client as usize].group]
+    }
+
+    fn makes_requests(&self, client: u32) -> bool {
+        self.open && self.scenario.is_open(self.group(client), self.now - Instant::ZERO)
+    }
+
+    pub(super) fn client_asks(&mut self, client: u32) -> Step {
+        if self.makes_requests(client) { self.ask(client) } else { Ok(()) }
+    }
+
+    pub(super) fn arrival(&mut self, client: u32) -> Step {
+        if !self.makes_requests(client) {
+            return Ok(());
+        }
+        let scenario = self.scenario;
+        let who = &mut self.clients[client as usize];
+        if let Some(every) = &scenario.workload[who.group].every {
+            let next = self.now + every.draw(&mut who.rng);
+            self.queue.push(next, Due::Arrival(client));
+        }
+        self.ask(client)
+    }
+
+    fn ask(&mut self, client: u32) -> Step {
+        let scenario = self.scenario;
+        let who = &mut self.clients[client as usize];
+        let site = who.group;
+        let group = &scenario.workload[site];
+        // Every request draws the same numbers, so that one that goes otherwise does not change the next.
+        let rng = &mut who.rng;
+        let mut hold = group.hold.draw(rng);
+        let fate = rng.fraction();
+        let cancel = group.cancel.as_ref().map(|cancel| (rng.chance(cancel.share), cancel.after.draw(rng)));
+        let end = match fate {
+            fate if fate < group.abandon => End::Abandoned,
+            fate if fate < group.abandon + group.broken => End::Broken,
+            _ => End::Clean,
+        };
+        let mut leaked = false;
+        if let (Some(leaks), true) = (&group.leaks, who.leaks_left > 0) {
+            who.leaks_left -= 1;
+            hold = leaks.hold.draw(rng);
+            leaked = true;
+        }
+        let deadline = match group.timeout {
+            Some(Duration::ZERO) => Instant::ZERO,
+            Some(timeout) => self.now + timeout,
+            None => self.now + scenario.pool.acquire_timeout(),
+        };
+        let leak_after = group.leak_after;
+        let waiter = WaiterId(self.next_waiter);
+        self.next_waiter += 1;
+        let (asked, stage, cut) = (self.now, Stage::Waiting, false);
+        let call = self.place(Call { serial: 0, client, waiter, asked, hold, end, stage, leaked, cut });
+        self.record.tally.started += 1;
+        if let Some((true, after)) = cancel {
+            self.queue.push(self.now + after, Due::Cancel(call));
+        }
+        self.asking = Some((waiter, call.index));
+        let posted = self.post(Event::Acquire { waiter, deadline, leak_after, site: SiteId(site as u32) });
+        if self.asking.take().is_some() {
+            self.waiting.insert(waiter, call.index);
+        }
+        posted
+    }
+
+    fn place(&mut self, call: Call) -> CallRef {
+        match self.free_calls.pop() {
+            Some(index) => {
+                let slot = &mut self.calls[index as usize];
+                let serial = slot.serial;
+                *slot = Call { serial, ..call };
+                CallRef { index, serial }
+            }
+            None => {
+                self.calls.push(call);
+                CallRef { index: self.calls.len() as u32 - 1, serial: 0 }
+            }
+        }
+    }
+
+    fn call(&self, call: CallRef) -> Option<&Call> {
+        self.calls.get(call.index as usize).filter(|found| found.serial == call.serial)
+    }
+
+    fn set(&mut self, call: CallRef, stage: Stage) {
+        self.calls[call.index as usize].stage = stage;
+    }
+
+    /// The machine answered an acquire.
+    pub(super) fn answered(&mut self, waiter: WaiterId, stage: Stage) -> Option<CallRef> {
+        let index = match self.asking {
+            Some((asking, index)) if asking == waiter => {
+                self.asking = None;
+                index
+            }
+            _ => self.waiting.remove(&waiter)?,
+        };
+        let call = &mut self.calls[index as usize];
+        call.stage = stage;
+        Some(CallRef { index, serial: call.serial })
+    }
+
+    pub(super) fn refused(&mut self, waiter: WaiterId, reason: &Reject) {
+        let Some(call) = self.answered(waiter, Stage::Over) else { return };
+        let tally = &mut self.record.tally;
+        *match reason {
+            Reject::Timeout(_) => &mut tally.timed_out,
+            Reject::WouldBlock => &mut tally.would_block,
+            Reject::Unavailable(_) => &mut tally.unavailable,
+            Reject::QueueFull { .. } => &mut tally.queue_full,
+            Reject::Closed => &mut tally.closed,
+        } += 1;
+        self.goes_on(call);
+    }
+
+    /// The caller looks at what it was granted.
+    pub(super) fn seen(&mut self, call: CallRef) -> Step {
+        let Some(&Call { stage: Stage::Granted(conn), waiter, asked, hold, .. }) = self.call(call) else {
+            return Ok(());
+        };
+        let silent = self.silent;
+        let Some(peer) = self.peer(conn) else { return Ok(()) };
+        if let (Some(fault), false) = (peer.dead.clone(), silent) {
+            // The socket has ended: as if it had never been granted.
+            peer.place = Place::Idle;
+            self.set(call, Stage::Waiting);
+            self.waiting.insert(waiter, call.index);
+            return self.post(Event::CheckFailed { conn, fault: Box::new(fault) });
+        }
+        let now = self.now;
+        self.set(call, Stage::Holding(conn));
+        self.record.waits.add(now - asked);
+        self.record.outage_sees(|outage| {
+            if outage.back.is_some() {
+                outage.granted.get_or_insert(now);
+            }
+        });
+        if hold < Duration::MAX {
+            self.queue.push(now + hold, Due::Done(call));
+        }
+        Ok(())
+    }
+
+    /// The caller is done, if its last query was answered.
+    pub(super) fn done(&mut self, call: CallRef) -> Step {
+        let Some(&Call { stage: Stage::Holding(conn), end, client, .. }) = self.call(call) else { return Ok(()) };
+        if self.silent {
+            let gives_up = self.now + self.group(client).command_timeout;
+            self.queue.push(gives_up, Due::CommandTimeout(call));
+            self.held.push(Due::Done(call));
+            return Ok(());
+        }
+        self.release(call, conn, end)
+    }
+
+    /// The caller's query fails because the connection has ended. Who leaked a lease does not look at it.
+    pub(super) fn broken(&mut self, call: CallRef) -> Step {
+        let Some(&Call { stage: Stage::Holding(conn), cut, leaked, .. }) = self.call(call) else { return Ok(()) };
+        match (cut, leaked) {
+            (true, false) => self.release(call, conn, End::CutOff),
+            (true, true) => {
+                self.over(call, End::CutOff);
+                Ok(())
+            }
+            (false, true) => Ok(()),
+            (false, false) if self.silent => {
+                self.held.push(Due::Broken(call));
+                Ok(())
+            }
+            (false, false) => self.release(call, conn, End::Broken),
+        }
+    }
+
+    /// The caller gives up a query that gets no answer.
+    pub(super) fn command_timeout(&mut self, call: CallRef) -> Step {
+        match self.call(call) {
+            Some(&Call { stage: Stage::Holding(conn), .. }) if self.silent => self.release(call, conn, End::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    /// The caller drops its request.
+    pub(super) fn cancel(&mut self, call: CallRef) -> Step {
+        let Some(&Call { stage, waiter, .. }) = self.call(call) else { return Ok(()) };
+        match stage {
+            Stage::Over => Ok(()),
+            Stage::Waiting => {
+                self.waiting.remove(&waiter);
+                self.over(call, End::Unused);
+                self.post(Event::Cancel { waiter })
+            }
+            Stage::Granted(conn) => self.release(call, conn, End::Unused),
+            Stage::Holding(conn) => self.release(call, conn, End::Abandoned),
+        }
+    }
+
+    /// A shutdown takes the connection away: the query that is under way fails.
+    pub(super) fn cut(&mut self, call: CallRef) {
+        if self.call(call).is_some() {
+            self.calls[call.index as usize].cut = true;
+            self.soon.push_back(Due::Broken(call));
+        }
+    }
+
+    fn release(&mut self, call: CallRef, conn: ConnId, end: End) -> Step {
+        let silent = self.silent;
+        let queries = self.call(call).map_or(0, |call| self.group(call.client).queries);
+        let mut end = end;
+        let mut dead = None;
+        if let Some(peer) = self.peer(conn) {
+            if !matches!(peer.place, Place::Closing | Place::Empty) {
+                peer.place = Place::Idle;
+            }
+            // A socket that has ended says so when it is put back.
+            dead = peer.dead.clone().filter(|_| !silent && end != End::Unused);
+        }
+        let fate = match end {
+            _ if dead.is_some() => Fate::Broken,
+            End::Clean => Fate::Clean,
+            End::Abandoned | End::TimedOut => Fate::Dirty,
+            End::Unused => Fate::Unused,
+            End::Broken | End::CutOff => Fate::Broken,
+        };
+        if dead.is_some() && end == End::Clean {
+            end = End::Broken;
+        }
+        let lost = || Fault::new(FaultClass::Transient, "the connection was lost while it was used");
+        let fault = (fate == Fate::Broken).then(|| Box::new(dead.unwrap_or_else(lost)));
+        self.over(call, end);
+        self.post(Event::Release { conn, fate, queries, fault })
+    }
+
+    /// A request that was granted has its outcome.
+    fn over(&mut self, call: CallRef, end: End) {
+        let tally = &mut self.record.tally;
+        *match end {
+            End::Clean => &mut tally.succeeded,
+            End::Abandoned | End::Unused => &mut tally.cancelled,
+            End::Broken | End::TimedOut => &mut tally.broken,
+            End::CutOff => &mut tally.cut_off,
+        } += 1;
+        self.goes_on(call);
+    }
+
+    /// A request is over; its client goes on.
+    fn goes_on(&mut self, call: CallRef) {
+        let scenario = self.scenario;
+        let found = &mut self.calls[call.index as usize];
+        found.stage = Stage::Over;
+        found.serial += 1;
+        self.free_calls.push(call.index);
+        let (client, asked) = (found.client, found.asked);
+        let who = &mut self.clients[client as usize];
+        let group = &scenario.workload[who.group];
+        if group.clients.is_some() {
+            let think = group.think.draw(&mut who.rng);
+            let pause = if self.now - asked < PAUSE { think.max(PAUSE) } else { think };
+            self.queue.push(self.now + pause, Due::Client(client));
+        }
+    }
+
+    /// Requests that will still end by themselves.
+    pub(super) fn is_busy(&self) -> bool {
+        let ends = |call: &Call| match call.stage {
+            Stage::Over => false,
+            Stage::Waiting | Stage::Granted(_) => true,
+            Stage::Holding(_) => call.hold < Duration::MAX,
+        };
+        self.calls.iter().any(ends)
+    }
+}

@@ -1,0 +1,286 @@
+//! A model of a PostgreSQL server as a pool sees it: what it answers to a new connection and when, whose sessions it
+//! ends, and how many there are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgweir_core::pg::fault_class;
+use pgweir_core::pool::{ConnId, Fault, FaultClass, ServerFacts, SqlState};
+use pgweir_core::time::Instant;
+
+use crate::rng::Rng;
+use crate::scenario::{Crash, Dist, Restart, ServerSpec, ServerState};
+
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) state: ServerState,
+    /// Why "starting": a crash says "in recovery mode".
+    recovering: bool,
+    /// What follows, the next last.
+    plan: Vec<(Duration, ServerState)>,
+    /// Counts the plans: what an older one announced does not happen.
+    pub(crate) plan_number: u32,
+    /// Counts the crashes and restarts: a login that one interrupted fails.
+    epoch: u32,
+    pub(crate) refuse_logins: bool,
+    pub(crate) max_connections: u32,
+    pub(crate) other_sessions: u32,
+    pub(crate) connect: Dist,
+    pub(crate) round_trip: Dist,
+    /// When each of the places where logins are worked on is free.
+    lanes: Vec<Instant>,
+    /// Logins under way, each with the epoch it began in.
+    logins: BTreeMap<ConnId, u32>,
+    sessions: BTreeMap<ConnId, Session>,
+    next_pid: i32,
+    rng: Rng,
+    pub(crate) refused: u64,
+    pub(crate) peak_logins: usize,
+    pub(crate) peak_sessions: usize,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// The client is gone, but the network has not told yet.
+    orphan: bool,
+}
+
+/// What a new connection meets.
+#[derive(Debug)]
+pub(crate) enum Welcome {
+    /// An answer at once, after a round trip.
+    Refused(Fault),
+    /// A login that ends then; ask [`Server::login_ends`].
+    Login(Instant),
+}
+
+impl Server {
+    pub(crate) fn new(spec: &ServerSpec, rng: Rng) -> Self {
+        Server {
+            state: spec.state,
+            recovering: false,
+            plan: Vec::new(),
+            plan_number: 0,
+            epoch: 0,
+            refuse_logins: false,
+            max_connections: spec.max_connections,
+            other_sessions: spec.other_sessions,
+            connect: spec.connect,
+            round_trip: spec.round_trip,
+            lanes: vec![Instant::ZERO; spec.logins_at_once as usize],
+            logins: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            next_pid: 1000,
+            rng,
+            refused: 0,
+            peak_logins: 0,
+            peak_sessions: 0,
+        }
+    }
+
+    /// How long the next round trip takes.
+    pub(crate) fn round_trip(&mut self) -> Duration {
+        self.round_trip.draw(&mut self.rng)
+    }
+
+    pub(crate) fn accepts(&self) -> bool {
+        self.state == ServerState::Up && !self.refuse_logins
+    }
+
+    /// The pool's sessions, those included whose client is gone.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// A connection arrives.
+    pub(crate) fn connect(&mut self, now: Instant, conn: ConnId) -> Welcome {
+        let refusal = match self.state {
+            ServerState::Up => None,
+            ServerState::Down => Some(Fault::new(FaultClass::Transient, "connecting to db:5432: Connection refused")),
+            ServerState::Starting if self.recovering => Some(said("57P03", "the database system is in recovery mode")),
+            ServerState::Starting => Some(said("57P03", "the database system is starting up")),
+            ServerState::Stopping => Some(said("57P03", "the database system is shutting down")),
+        };
+        if let Some(fault) = refusal {
+            self.refused += 1;
+            return Welcome::Refused(fault);
+        }
+        self.logins.insert(conn, self.epoch);
+        self.peak_logins = self.peak_logins.max(self.logins.len());
+        let lane = (0..self.lanes.len()).min_by_key(|lane| self.lanes[*lane]).unwrap_or_default();
+        let ends = self.lanes[lane].max(now) + self.connect.draw(&mut self.rng);
+        self.lanes[lane] = ends;
+        Welcome::Login(ends)
+    }
+
+    /// A login is through.
+    pub(crate) fn login_ends(&mut self, conn: ConnId) -> Result<ServerFacts, Fault> {
+        let epoch = self.logins.remove(&conn);
+        let fault = if epoch != Some(self.epoch) || self.state != ServerState::Up {
+            Fault::new(FaultClass::Transient, "the server closed the connection while logging in")
+        } else if self.refuse_logins {
+            said("28P01", "password authentication failed for user \"app\"")
+        } else if self.sessions.len() as u64 + u64::from(self.other_sessions) >= u64::from(self.max_connections) {
+            said("53300", "sorry, too many clients already")
+        } else {
+            self.sessions.insert(conn, Session { orphan: false });
+            self.peak_sessions = self.peak_sessions.max(self.sessions.len());
+            self.next_pid += 1;
+            return Ok(ServerFacts { backend_pid: self.next_pid, ..ServerFacts::default() });
+        };
+        self.refused += 1;
+        Err(fault)
+    }
+
+    /// The client gives a login up, or closes its session. While the network swallows everything, the server does not
+    /// hear of it.
+    pub(crate) fn leave(&mut self, conn: ConnId, heard: bool) {
+        self.logins.remove(&conn);
+        if heard {
+            self.sessions.remove(&conn);
+        } else if let Some(session) = self.sessions.get_mut(&conn) {
+            session.orphan = true;
+        }
+    }
+
+    /// The network is back: the server hears of those who left.
+    pub(crate) fn hear(&mut self) {
+        self.sessions.retain(|_, session| !session.orphan);
+    }
+
+    /// Ends one session from the server's side.
+    pub(crate) fn end(&mut self, conn: ConnId) -> bool {
+        self.sessions.remove(&conn).is_some()
+    }
+
+    /// Begins a restart; every session ends with the fault that is returned.
+    pub(crate) fn restart(&mut self, restart: &Restart) -> Fault {
+        self.recovering = false;
+        self.begin([
+            (restart.stopping, ServerState::Stopping),
+            (restart.down, ServerState::Down),
+            (restart.starting, ServerState::Starting),
+        ]);
+        said("57P01", "terminating connection due to administrator command")
+    }
+
+    /// Crashes; every session ends with the fault that is returned.
+    pub(crate) fn crash(&mut self, crash: &Crash) -> Fault {
+        self.recovering = true;
+        self.begin([
+            (crash.down, ServerState::Down),
+            (crash.recovering, ServerState::Starting),
+            (Duration::ZERO, ServerState::Up),
+        ]);
+        said("57P02", "terminating connection because of crash of another server process")
+    }
+
+    fn begin(&mut self, phases: [(Duration, ServerState); 3]) {
+        self.epoch += 1;
+        self.plan_number += 1;
+        self.plan = phases.into_iter().filter(|(lasts, _)| !lasts.is_zero()).rev().collect();
+    }
+
+    /// Enters the next phase of the plan and says how long it lasts; `None` when the server is up for good.
+    pub(crate) fn next_phase(&mut self) -> Option<Duration> {
+        let (lasts, state) = self.plan.pop().map_or((None, ServerState::Up), |(lasts, state)| (Some(lasts), state));
+        self.state = state;
+        lasts
+    }
+
+    /// Whatever is wrong with it ends.
+    pub(crate) fn heal(&mut self) {
+        self.plan_number += 1;
+        self.plan.clear();
+        self.state = ServerState::Up;
+        self.refuse_logins = false;
+    }
+}
+
+/// What the server says with a SQLSTATE.
+fn said(code: &str, message: &str) -> Fault {
+    let sqlstate = SqlState::parse(code);
+    let class = sqlstate.map_or(FaultClass::Transient, fault_class);
+    Fault { class, sqlstate, message: message.into() }
+}
+
+/// A termination by an administrator.
+pub(crate) fn killed() -> Fault {
+    said("57P01", "terminating connection due to administrator command")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId { slot, generation: 1 }
+    }
+
+    fn server(spec: &ServerSpec) -> Server {
+        Server::new(spec, Rng::new(1, 1))
+    }
+
+    fn login(server: &mut Server, slot: u32) -> Result<ServerFacts, Fault> {
+        match server.connect(Instant::ZERO, conn(slot)) {
+            Welcome::Refused(fault) => Err(fault),
+            Welcome::Login(_) => server.login_ends(conn(slot)),
+        }
+    }
+
+    #[test]
+    fn logins_wait_for_their_turn() {
+        let mut server = server(&ServerSpec::default());
+        let ends = (0..5).map(|slot| match server.connect(Instant::ZERO, conn(slot)) {
+            Welcome::Login(at) => at.as_nanos() / 1_000_000,
+            Welcome::Refused(fault) => panic!("{fault}"),
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [5, 5, 10, 10, 15]);
+        assert_eq!(server.peak_logins, 5);
+    }
+
+    #[test]
+    fn a_full_server_says_so() {
+        let mut server = server(&ServerSpec { max_connections: 3, other_sessions: 1, ..ServerSpec::default() });
+        assert!(login(&mut server, 1).is_ok() && login(&mut server, 2).is_ok());
+        let fault = login(&mut server, 3).expect_err("full");
+        assert_eq!((fault.class, fault.to_string().contains("53300")), (FaultClass::Capacity, true));
+        server.leave(conn(1), true);
+        assert!(login(&mut server, 3).is_ok());
+    }
+
+    #[test]
+    fn a_restart_goes_through_its_phases() {
+        let mut server = server(&ServerSpec::default());
+        let second = Duration::from_secs(1);
+        server.restart(&Restart { stopping: second, down: second, starting: second });
+        for expected in ["shutting down", "refused", "starting up"] {
+            assert_eq!(server.next_phase(), Some(second));
+            let fault = login(&mut server, 1).expect_err(expected);
+            assert!(fault.message.contains(expected), "{fault}");
+        }
+        assert_eq!(server.next_phase(), None);
+        assert!(login(&mut server, 1).is_ok());
+    }
+
+    #[test]
+    fn a_login_under_way_does_not_survive_a_crash() {
+        let mut server = server(&ServerSpec::default());
+        assert!(matches!(server.connect(Instant::ZERO, conn(1)), Welcome::Login(_)));
+        server.crash(&Crash { down: Duration::ZERO, recovering: Duration::ZERO });
+        assert_eq!(server.next_phase(), None);
+        assert!(server.login_ends(conn(1)).is_err());
+        assert!(login(&mut server, 2).is_ok());
+    }
+
+    #[test]
+    fn who_left_in_silence_is_heard_of_later() {
+        let mut server = server(&ServerSpec::default());
+        assert!(login(&mut server, 1).is_ok());
+        server.leave(conn(1), false);
+        assert_eq!(server.sessions(), 1);
+        server.hear();
+        assert_eq!(server.sessions(), 0);
+    }
+}
