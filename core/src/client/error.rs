@@ -16,9 +16,7 @@ pub enum Error {
     Db(Box<DbError>),
     /// The connection is gone, with what the server said last. Whether a request that was in flight took effect is
     /// not known, a COMMIT included.
-    #[error(
-        "the connection is closed ({fault}): take another one from the pool; a request in flight may have taken effect"
-    )]
+    #[error("{fault}; take another one from the pool (a request in flight may have taken effect)")]
     Closed {
         /// What ended it.
         fault: Fault,
@@ -26,9 +24,7 @@ pub enum Error {
         cause: Option<Box<DbError>>,
     },
     /// The socket failed. Whether a request that was in flight took effect is not known.
-    #[error(
-        "the connection failed ({fault}): take another one from the pool; a request in flight may have taken effect"
-    )]
+    #[error("{fault}; take another one from the pool (a request in flight may have taken effect)")]
     Io {
         /// What the operating system said.
         kind: io::ErrorKind,

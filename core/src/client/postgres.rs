@@ -5,10 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::cancel;
 use super::connect::{Credentials, Opening};
 use super::connection::Client;
+use super::deadline::within;
 use super::drain;
 use super::error::Error;
 use super::limit::Limit;
@@ -23,6 +25,9 @@ use crate::time::Instant;
 /// CancelRequests of one pool that are under way at a time: each is a connection that counts against the server's
 /// max_connections for its short life.
 const MAX_CANCELS: usize = 4;
+
+/// By how much a connect gives up before connect_timeout, at most.
+const MARGIN: Duration = Duration::from_millis(50);
 
 /// Whether the session takes writes. A statement without a plan or a snapshot, that every version has: as cheap as
 /// `SELECT 1`, which would pass on a demoted primary (PEERS 17).
@@ -160,8 +165,16 @@ impl<R: Runtime> Manager for Postgres<R> {
             credentials: self.credentials.as_deref(),
             types: &self.types,
         };
+        // A little earlier than the pool's own deadline, which knows no more than that it has passed.
+        let left = deadline - self.runtime.now();
+        let deadline = self.runtime.now() + (left - (left / 20).min(MARGIN));
         let mut client = opening.open(host, deadline).await?;
-        self.set_up(&mut client).await?;
+        let silence = || {
+            let place = self.config.hosts.get(usize::from(host.0)).map_or_else(String::new, ToString::to_string);
+            let message = format!("connecting to {place}: the login went well, then no answer within connect_timeout");
+            Fault::new(FaultClass::Transient, message)
+        };
+        within(&self.runtime, deadline, self.set_up(&mut client)).await.unwrap_or_else(|| Err(silence()))?;
         let role = if client.origin.writable { Role::Primary } else { Role::Standby };
         let facts = ServerFacts { backend_pid: client.backend_pid(), role };
         Ok((client, facts))
@@ -238,7 +251,7 @@ impl<R: Runtime> Manager for Postgres<R> {
     }
 
     fn abort_handle(&self, client: &Client<R>) -> Option<Arc<dyn Abort>> {
-        Some(client.channel.stream().abort_handle())
+        Some(client.channel.abort_handle())
     }
 
     fn stop_handle(&self, client: &Client<R>) -> Option<Arc<dyn Stop>> {

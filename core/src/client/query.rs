@@ -99,7 +99,7 @@ impl<R: Runtime> Client<R> {
     {
         let fetch = Fetch::Rows(fetch);
         let (active, columns) = self.start(statement.text(), params, fetch).await?;
-        Ok(RowStream { active, columns, fetch, affected: None })
+        Ok(RowStream { active, columns, fetch, rows: 0, earlier: 0, affected: None })
     }
 
     /// Prepares a statement and keeps it while the result or the connection's cache holds it.
@@ -133,17 +133,18 @@ impl<R: Runtime> Client<R> {
         Ok((first, rows))
     }
 
-    /// Runs a statement to its end; a second time if the first one showed that the server has dropped the statement,
-    /// which it says before it does anything.
-    async fn run(&mut self, text: Text<'_>, params: Params<'_>, mut row: impl FnMut(Row)) -> Result<u64, Error> {
-        let failure = match self.run_once(text, params, &mut row).await {
-            Err(error) if error.is_stale_statement() => error,
-            result => return result,
-        };
-        if self.transaction_status() != TransactionStatus::Idle {
-            return Err(failure);
+    /// Runs a statement to its end; again if the server said that it has dropped the statement, which it does before
+    /// it does anything else. A held statement may be stale, then the cached one of the same text; a third one is new.
+    async fn run(&mut self, mut text: Text<'_>, params: Params<'_>, mut row: impl FnMut(Row)) -> Result<u64, Error> {
+        for _ in 0..2 {
+            match self.run_once(text, params, &mut row).await {
+                Err(error) if error.is_stale_statement() && self.transaction_status() == TransactionStatus::Idle => {
+                    text.prepared = None;
+                }
+                result => return result,
+            }
         }
-        self.run_once(Text { prepared: None, ..text }, params, &mut row).await
+        self.run_once(text, params, &mut row).await
     }
 
     async fn run_once(&mut self, text: Text<'_>, params: Params<'_>, row: &mut impl FnMut(Row)) -> Result<u64, Error> {
@@ -169,7 +170,7 @@ impl<R: Runtime> Client<R> {
         if let Some(statement) = text.prepared {
             match self.submit(Request::Query { statement, params, fetch }) {
                 Ok(id) => return Ok((Active::new(self, id), Arc::clone(statement.columns()))),
-                // Prepared on another connection: its text will do.
+                // Prepared on another connection, or dropped by the server since: its text will do.
                 Err(SubmitError::Foreign) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -239,6 +240,10 @@ pub struct RowStream<'a, R: Runtime> {
     active: Active<'a, R>,
     columns: Arc<[Column]>,
     fetch: Fetch,
+    /// How many came so far.
+    rows: u64,
+    /// How many of them in the batches before this one.
+    earlier: u64,
     affected: Option<u64>,
 }
 
@@ -259,10 +264,15 @@ impl<R: Runtime> RowStream<'_, R> {
         while self.active.is_open() {
             match ready!(self.active.poll_next(cx))? {
                 Event::Row { row, .. } => {
+                    self.rows += 1;
                     return Poll::Ready(Row::new(Arc::clone(&self.columns), &row).map(Some));
                 }
-                Event::Suspended { .. } => self.active.fetch(self.fetch)?,
-                Event::Complete { rows, .. } => self.affected = rows,
+                Event::Suspended { .. } => {
+                    self.earlier = self.rows;
+                    self.active.fetch(self.fetch)?;
+                }
+                // The server counts the last batch only.
+                Event::Complete { rows, .. } => self.affected = rows.map(|last| self.earlier + last),
                 _ => {}
             }
         }

@@ -88,6 +88,8 @@ pub struct FieldInfo {
     pub default: &'static str,
     /// What is allowed.
     pub range: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
 }
 
 impl FieldInfo {
@@ -98,13 +100,28 @@ impl FieldInfo {
 }
 
 macro_rules! table {
-    (pool { $($(#[$pd:meta])* $p:ident: $pt:ty = $pdef:literal, $pr:literal;)* }
-     session { $($(#[$sd:meta])* $s:ident: $st:ty = $sdef:literal, $sr:literal;)* }) => {
+    (pool { $($(#[doc = $pd:literal])* $p:ident: $pt:ty = $pdef:literal, $pr:literal;)* }
+     session { $($(#[doc = $sd:literal])* $s:ident: $st:ty = $sdef:literal, $sr:literal;)* }) => {
         /// Every field of the configuration, in the order of the documentation.
         pub const FIELDS: &[FieldInfo] = &[
-            FieldInfo { name: DATABASE_URL, default: "required", range: "a libpq URI or key=value string" },
-            $(FieldInfo { name: stringify!($p), default: $pdef, range: $pr },)*
-            $(FieldInfo { name: stringify!($s), default: $sdef, range: $sr },)*
+            FieldInfo {
+                name: DATABASE_URL,
+                default: "required",
+                range: "a libpq URI or key=value string",
+                meaning: "Where the database is and who logs in.",
+            },
+            $(FieldInfo {
+                name: stringify!($p),
+                default: $pdef,
+                range: $pr,
+                meaning: concat!($($pd),*).trim_ascii_start(),
+            },)*
+            $(FieldInfo {
+                name: stringify!($s),
+                default: $sdef,
+                range: $sr,
+                meaning: concat!($($sd),*).trim_ascii_start(),
+            },)*
         ];
     };
 }

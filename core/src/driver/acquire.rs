@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::hooks::Hook;
 use super::lease::Lease;
+use super::member::Member;
 use super::shared::Handle;
 use super::waiting::Outcome;
 use crate::error::AcquireError;
@@ -52,6 +53,7 @@ enum Stage<R: Runtime, M: Manager> {
 type HookFuture<R, M> = Pin<Box<dyn Future<Output = Result<Lease<R, M>, (Lease<R, M>, Fault)>> + Send>>;
 
 impl<R: Runtime, M: Manager> Acquire<R, M> {
+    #[inline]
     pub(crate) fn new(shared: Handle<R, M>, patience: Patience, location: &'static Location<'static>) -> Self {
         Acquire { shared: Some(shared), patience, leak_after: None, location, stage: Stage::New }
     }
@@ -78,62 +80,93 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         };
         shared.acquire(now, deadline, self.leak_after, self.location, cx.waker())
     }
+
+    #[inline]
+    fn done(&mut self, member: Box<Member<M::Connection>>) -> Poll<Result<Lease<R, M>, AcquireError>> {
+        self.stage = Stage::Done;
+        Poll::Ready(Ok(Lease::new(self.shared.take().expect(UNRESOLVED), member)))
+    }
+
+    /// Every poll but the usual one.
+    #[cold]
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
+        let shared = self.shared.as_ref().expect(UNRESOLVED);
+        let (waiter, outcome) = match &mut self.stage {
+            Stage::New => self.begin(shared, shared.runtime.now(), cx),
+            Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
+            Stage::Hook(waiter, hook) => {
+                let waiter = *waiter;
+                match std::task::ready!(hook.as_mut().poll(cx)) {
+                    Ok(lease) => {
+                        self.stage = Stage::Done;
+                        return Poll::Ready(Ok(lease));
+                    }
+                    Err((lease, fault)) => {
+                        shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
+                        self.stage = Stage::Queued(waiter);
+                        return self.poll_on(cx);
+                    }
+                }
+            }
+            Stage::Done => unreachable!("the handle is gone by now"),
+        };
+        self.settle(waiter, outcome, cx)
+    }
+
+    /// What follows from the pool's answer.
+    #[cold]
+    fn settle(
+        &mut self,
+        waiter: WaiterId,
+        outcome: Outcome<M::Connection>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Lease<R, M>, AcquireError>> {
+        let shared = self.shared.as_ref().expect(UNRESOLVED);
+        match outcome {
+            Outcome::Waiting => {
+                self.stage = Stage::Queued(waiter);
+                Poll::Pending
+            }
+            Outcome::Rejected(error) => {
+                self.stage = Stage::Done;
+                Poll::Ready(Err(error))
+            }
+            Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
+                Err(fault) => {
+                    shared.check_failed(waiter, member, fault, cx.waker());
+                    self.stage = Stage::Queued(waiter);
+                    self.poll_on(cx)
+                }
+                Ok(()) => match &shared.hooks.before_acquire {
+                    None => self.done(member),
+                    Some(hook) => {
+                        let lease = Lease::new(shared.clone(), member);
+                        self.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
+                        self.poll_on(cx)
+                    }
+                },
+            },
+        }
+    }
 }
+
+const UNRESOLVED: &str = "an acquire is not polled after it has resolved";
 
 impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
     type Output = Result<Lease<R, M>, AcquireError>;
 
+    /// The usual case, granted at once, is kept apart and inlined: it pays for nothing that the others need.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let shared = this.shared.as_ref().expect("an acquire is not polled after it has resolved");
-        loop {
-            let now = shared.runtime.now();
-            let (waiter, outcome) = match &mut this.stage {
-                Stage::New => this.begin(shared, now, cx),
-                Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
-                Stage::Hook(waiter, hook) => {
-                    let waiter = *waiter;
-                    match std::task::ready!(hook.as_mut().poll(cx)) {
-                        Ok(lease) => {
-                            this.stage = Stage::Done;
-                            return Poll::Ready(Ok(lease));
-                        }
-                        Err((lease, fault)) => {
-                            shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                            this.stage = Stage::Queued(waiter);
-                            continue;
-                        }
-                    }
-                }
-                Stage::Done => unreachable!("the handle is gone by now"),
-            };
-            match outcome {
-                Outcome::Waiting => {
-                    this.stage = Stage::Queued(waiter);
-                    return Poll::Pending;
-                }
-                Outcome::Rejected(error) => {
-                    this.stage = Stage::Done;
-                    return Poll::Ready(Err(error));
-                }
-                Outcome::Granted(mut member) => match member.peek(&shared.manager, now) {
-                    Err(fault) => {
-                        shared.check_failed(waiter, member, fault, cx.waker());
-                        this.stage = Stage::Queued(waiter);
-                    }
-                    Ok(()) => match &shared.hooks.before_acquire {
-                        None => {
-                            this.stage = Stage::Done;
-                            let shared = this.shared.take().expect("present since the poll began");
-                            return Poll::Ready(Ok(Lease::new(shared, member)));
-                        }
-                        Some(hook) => {
-                            let lease = Lease::new(shared.clone(), member);
-                            this.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
-                        }
-                    },
-                },
+        let Stage::New = this.stage else { return this.poll_on(cx) };
+        let shared = this.shared.as_ref().expect(UNRESOLVED);
+        let now = shared.runtime.now();
+        match this.begin(shared, now, cx) {
+            (_, Outcome::Granted(member)) if member.was_just_heard(now) && shared.hooks.before_acquire.is_none() => {
+                this.done(member)
             }
+            (waiter, outcome) => this.settle(waiter, outcome, cx),
         }
     }
 }
@@ -151,6 +184,7 @@ async fn run_hook<R: Runtime, M: Manager>(
 }
 
 impl<R: Runtime, M: Manager> Drop for Acquire<R, M> {
+    #[inline]
     fn drop(&mut self) {
         if let (Stage::Queued(waiter), Some(shared)) = (&self.stage, &self.shared) {
             shared.cancel(*waiter);

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use crate::pg::{Connection, Error, Event};
-use crate::runtime::{Runtime, Stream};
+use crate::runtime::{Abort, Runtime, Stream};
 
 /// What one read takes at most. Small answers come in one read whatever it is; large ones are fewer reads with more,
 /// and every open connection owns one such buffer.
@@ -23,11 +25,27 @@ pub struct Channel<R: Runtime> {
     received: u64,
     /// Why writing is over, while the server's last words may still be unread.
     write_error: Option<io::Error>,
+    cut: Arc<Cut>,
+}
+
+/// Ends a channel while somebody else holds it, and remembers who did: its holder is not to blame the server.
+#[derive(Debug)]
+struct Cut {
+    stream: Arc<dyn Abort>,
+    was_made: AtomicBool,
+}
+
+impl Abort for Cut {
+    fn abort(&self) {
+        self.was_made.store(true, Ordering::Release);
+        self.stream.abort();
+    }
 }
 
 impl<R: Runtime> Channel<R> {
     /// Joins the two.
     pub fn new(runtime: R, stream: R::Stream, machine: Connection) -> Self {
+        let cut = Arc::new(Cut { stream: stream.abort_handle(), was_made: AtomicBool::new(false) });
         Channel {
             runtime,
             stream,
@@ -35,6 +53,7 @@ impl<R: Runtime> Channel<R> {
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             received: 0,
             write_error: None,
+            cut,
         }
     }
 
@@ -71,6 +90,10 @@ impl<R: Runtime> Channel<R> {
         };
         let now = self.runtime.now();
         Poll::Ready(match read {
+            Ok(0) | Err(_) if self.cut.was_made.load(Ordering::Acquire) => {
+                let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the pool cut it off");
+                Err(self.machine.receive_io_error(now, &error))
+            }
             Ok(0) => {
                 let phase = self.machine.phase();
                 self.machine.receive_eof(now).and(Err(Error::Closed { phase, cause: None }))
@@ -148,6 +171,12 @@ impl<R: Runtime> Channel<R> {
     /// The stream.
     pub fn stream(&self) -> &R::Stream {
         &self.stream
+    }
+
+    /// A handle that ends the channel from elsewhere, for a pool whose shutdown has come to its deadline: whoever holds
+    /// it gets an error that says so.
+    pub fn abort_handle(&self) -> Arc<dyn Abort> {
+        self.cut.clone()
     }
 
     /// The runtime.
@@ -229,6 +258,18 @@ mod tests {
             assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
             assert!(matches!(poll(&mut channel), Poll::Ready(Err(_))));
             assert!(channel.machine().fault().is_some());
+        }
+    }
+
+    #[test]
+    fn whoever_holds_a_channel_that_the_pool_cuts_off_is_told_so() {
+        for end in [Ok(&b""[..]), Err(io::ErrorKind::ConnectionReset)] {
+            let mut channel = channel(&[Ok(LOGIN), end]);
+            assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
+            channel.abort_handle().abort();
+            let Poll::Ready(Err(error)) = poll(&mut channel) else { panic!("the connection is over") };
+            assert!(matches!(error, Error::Io { kind: io::ErrorKind::ConnectionAborted, .. }), "{error:?}");
+            assert!(error.to_string().contains("the pool cut it off"), "{error}");
         }
     }
 

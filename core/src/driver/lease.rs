@@ -18,12 +18,12 @@ pub struct Lease<R: Runtime, M: Manager> {
     shared: Handle<R, M>,
     /// Taken by the drop, or by whoever takes the lease apart.
     member: Option<Box<Member<M::Connection>>>,
-    discard: bool,
 }
 
 impl<R: Runtime, M: Manager> Lease<R, M> {
+    #[inline]
     pub(crate) fn new(shared: Handle<R, M>, member: Box<Member<M::Connection>>) -> Self {
-        Lease { shared, member: Some(member), discard: false }
+        Lease { shared, member: Some(member) }
     }
 
     /// The connection's id, as in logs and reports.
@@ -33,7 +33,8 @@ impl<R: Runtime, M: Manager> Lease<R, M> {
 
     /// Gives the connection back to be closed instead of reused.
     pub fn discard(mut self) {
-        self.discard = true;
+        let member = self.member.take().expect("present until the drop");
+        self.shared.release(member, Some(Fault::new(FaultClass::Transient, "discarded by its user")));
     }
 
     pub(crate) fn into_member(mut self) -> Box<Member<M::Connection>> {
@@ -60,10 +61,10 @@ impl<R: Runtime, M: Manager> DerefMut for Lease<R, M> {
 }
 
 impl<R: Runtime, M: Manager> Drop for Lease<R, M> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(member) = self.member.take() {
-            let discard = self.discard.then(|| Fault::new(FaultClass::Transient, "discarded by its user"));
-            self.shared.release(member, discard);
+            self.shared.release(member, None);
         }
     }
 }

@@ -21,13 +21,17 @@ pub(crate) struct Member<C> {
 const JUST_HEARD: Duration = Duration::from_millis(1);
 
 impl<C> Member<C> {
+    #[inline]
+    pub(crate) fn was_just_heard(&self, now: Instant) -> bool {
+        now < self.heard + JUST_HEARD
+    }
+
     /// The look at the socket before it is lent at `now`.
     ///
     /// # Errors
     /// The end or error that was found.
-    #[inline]
     pub(crate) fn peek<M: Manager<Connection = C>>(&mut self, manager: &M, now: Instant) -> Result<(), Fault> {
-        if now < self.heard + JUST_HEARD { Ok(()) } else { manager.peek(&mut self.connection) }
+        if self.was_just_heard(now) { Ok(()) } else { manager.peek(&mut self.connection) }
     }
 
     /// Consumes what an idle connection says and asks to be told of more.

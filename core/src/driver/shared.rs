@@ -151,7 +151,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         if state.orphaned {
             self.settle_orphan(state, now, effects);
         }
-        effects.ring |= state.must_ring();
+        effects.ring |= state.is_due_earlier() | !state.commands.is_empty();
     }
 
     /// Without a background task nothing can be awaited: what it should close is dropped, and the machine told so.
@@ -213,12 +213,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let waiter = state.cells.mint();
         let site = state.sites.intern(location);
         state.machine.handle(now, Event::Acquire { waiter, deadline, leak_after, site }, &mut state.actions);
-        if let [Action::Grant { waiter: granted, conn }] = state.actions[..]
+        if let [Action::Grant { waiter: granted, conn: ConnId { slot, .. } }] = state.actions[..]
             && granted == waiter
         {
             state.actions.clear();
-            let member = state.lend(conn);
-            let ring = state.must_ring();
+            let member = state.lend(slot);
+            let ring = state.is_due_earlier();
             drop(guard);
             if ring {
                 self.signal.raise();
@@ -322,7 +322,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         };
         state.machine.handle(now, Event::Release { conn, fate, queries, fault }, &mut state.actions);
         if state.actions.is_empty() {
-            let ring = state.must_ring() | listening;
+            let ring = state.is_due_earlier() | listening;
             drop(guard);
             if ring {
                 self.signal.raise();
@@ -357,7 +357,7 @@ impl<M: Manager> State<M> {
     ) {
         match action {
             Action::Grant { waiter, conn } => {
-                let member = self.lend(conn);
+                let member = self.lend(conn.slot);
                 self.settle(waiter, Outcome::Granted(member), effects);
             }
             Action::Reject { waiter, reason } => {
@@ -454,12 +454,14 @@ impl<M: Manager> State<M> {
         entry.stop = None;
     }
 
-    /// Moves a connection that is here to a holder.
-    fn lend(&mut self, conn: ConnId) -> Box<Member<M::Connection>> {
-        let entry = &mut self.entries[conn.slot as usize];
+    /// Moves a connection that is here to a holder. By slot alone: the machine grants no stale connection, and to read
+    /// the whole id just after its halves were written would cost the hot path 5 ns.
+    #[inline]
+    fn lend(&mut self, slot: u32) -> Box<Member<M::Connection>> {
+        let entry = &mut self.entries[slot as usize];
         match std::mem::replace(&mut entry.place, Place::Lent) {
             Place::Here(member) => member,
-            _ => unreachable!("the machine granted {conn}, which is not idle"),
+            _ => unreachable!("the machine granted {}, which is not idle", entry.conn),
         }
     }
 
@@ -475,13 +477,13 @@ impl<M: Manager> State<M> {
     /// Whether the background task must look earlier than it would by itself. Asked once per change: whoever asks
     /// rings, so the answer counts as armed.
     #[inline]
-    fn must_ring(&mut self) -> bool {
-        let due = self.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+    fn is_due_earlier(&mut self) -> bool {
+        let due = self.machine.due();
         let earlier = due < self.armed;
         if earlier {
             self.armed = due;
         }
-        earlier || !self.commands.is_empty()
+        earlier
     }
 
     /// A connection comes back; says whether its socket spoke up between its registration and now. A stale one is

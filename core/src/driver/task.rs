@@ -74,7 +74,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         }
         self.listen(&mut state, now, &mut effects);
         let commands = std::mem::take(&mut state.commands);
-        let due = state.machine.deadline().map_or(Instant::MAX, |(at, _)| at);
+        let due = state.machine.due();
         state.armed = due;
         self.finished = state.terminated.is_some() && commands.is_empty();
         drop(state);

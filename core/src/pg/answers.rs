@@ -214,6 +214,7 @@ impl Connection {
             declared: std::mem::take(&mut draft.declared),
             params: std::mem::take(&mut draft.params),
             columns,
+            gone: Arc::default(),
         });
         if statement.name.is_empty() {
             head.statement = Some(statement.clone());

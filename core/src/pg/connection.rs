@@ -444,9 +444,9 @@ impl Connection {
         self.statements.get(sql, types)
     }
 
-    /// Whether a statement was prepared on this connection.
+    /// Whether a statement was prepared on this connection and still is.
     pub fn owns(&self, statement: &Statement) -> bool {
-        statement.owner == self.owner
+        statement.owner == self.owner && !statement.is_gone()
     }
 
     /// How the statement cache did.
@@ -481,6 +481,7 @@ impl Connection {
                 .iter()
                 .map(|column| super::Column { type_: self.types.get(column.type_.oid()), ..column.clone() })
                 .collect(),
+            gone: statement.gone.clone(),
         });
         self.statements.replace(&resolved);
         resolved

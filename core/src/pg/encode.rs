@@ -216,9 +216,10 @@ fn execute(portal: &str, fetch: Fetch, out: &mut BytesMut) -> Result<Round, Subm
     Ok(round)
 }
 
-/// The unnamed statement does not last: whoever parses next replaces it.
+/// The unnamed statement does not last: whoever parses next replaces it. A statement that the server is known to have
+/// dropped would only fail, and in a transaction take that with it.
 fn own(statement: &Statement, owner: &Owner) -> Result<(), SubmitError> {
-    if statement.name.is_empty() {
+    if statement.name.is_empty() || statement.is_gone() {
         return Err(SubmitError::Foreign);
     }
     same(&statement.owner, owner)

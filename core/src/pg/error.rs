@@ -330,7 +330,7 @@ pub enum SubmitError {
     QueueFull,
     /// No request with this id waits for this.
     UnknownRequest,
-    /// The statement or portal belongs to another connection: prepare it on this one.
+    /// The statement or portal belongs to another connection, or the server has dropped it: prepare it on this one.
     Foreign,
     /// The number of parameters is wrong.
     ParameterCount {
@@ -361,9 +361,9 @@ impl fmt::Display for SubmitError {
             }
             SubmitError::QueueFull => f.write_str("too much is queued on this connection: read some answers first"),
             SubmitError::UnknownRequest => f.write_str("this request does not wait for this"),
-            SubmitError::Foreign => {
-                f.write_str("the statement or portal belongs to another connection, or has no name: prepare it here")
-            }
+            SubmitError::Foreign => f.write_str(
+                "the statement or portal belongs to another connection, is gone, or has no name: prepare it here",
+            ),
             SubmitError::ParameterCount { expected, given } => {
                 write!(f, "the statement has {expected} parameters, {given} were given")
             }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres_types::{Kind, Oid, Type};
 
@@ -29,6 +30,9 @@ pub struct Statement {
     pub(super) declared: Box<[Oid]>,
     pub(super) params: Box<[Type]>,
     pub(super) columns: Arc<[Column]>,
+    /// Set when the server has it no more, or no more in this form: whoever still holds it is to prepare it again.
+    /// Shared by all versions.
+    pub(super) gone: Arc<AtomicBool>,
 }
 
 impl Statement {
@@ -56,6 +60,11 @@ impl Statement {
         oids.sort_unstable();
         oids.dedup();
         oids
+    }
+
+    /// Whether it has to be prepared again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Nobody but the caller's one Arc has it, in any version.
@@ -212,6 +221,11 @@ impl Statements {
 
     /// Drops a statement that is not usable any more, or not wanted. Whether it was one of ours.
     pub(super) fn forget(&mut self, statement: &Statement) -> bool {
+        statement.gone.store(true, Ordering::Relaxed);
+        self.take_out(statement)
+    }
+
+    fn take_out(&mut self, statement: &Statement) -> bool {
         let before = self.len + self.retired.len();
         self.retired.retain(|old| old.name != statement.name);
         if let Some(list) = self.entries.get_mut(&statement.sql) {
@@ -227,6 +241,10 @@ impl Statements {
 
     /// The server has dropped all prepared statements (DISCARD ALL, DEALLOCATE ALL).
     pub(super) fn forget_all(&mut self) {
+        let cached = self.entries.values().flatten().map(|entry| &entry.statement);
+        for statement in cached.chain(&self.retired) {
+            statement.gone.store(true, Ordering::Relaxed);
+        }
         self.entries.clear();
         self.len = 0;
         self.retired.clear();
@@ -264,7 +282,7 @@ impl Statements {
     fn evict(&mut self) {
         let oldest = self.entries.values().flatten().min_by_key(|entry| entry.used);
         if let Some(statement) = oldest.map(|entry| entry.statement.clone()) {
-            self.forget(&statement);
+            self.take_out(&statement);
             self.retired.push_back(statement);
             self.stats.evictions += 1;
         }

@@ -138,9 +138,11 @@ impl Link {
     }
 
     /// A connect that started at `started` succeeded. If it was under way when a young connection's death was counted
-    /// as a failure, it proves nothing: that one had succeeded too.
+    /// as a failure, it proves nothing: that one had succeeded too. Likewise if it was when the server said that it was
+    /// full: it may have taken the last place.
     pub(super) fn succeeded(&mut self, now: Instant, started: Instant) {
-        let outdated = self.died_at.is_some_and(|died_at| started <= died_at);
+        let full = self.class() == Some(FaultClass::Capacity) && started <= self.failed_at;
+        let outdated = full || self.died_at.is_some_and(|died_at| started <= died_at);
         if !outdated && self.fault.take().is_some() {
             self.good_since = now;
         }

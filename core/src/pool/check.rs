@@ -154,12 +154,17 @@ impl Machine {
         }
     }
 
-    /// A reset that fails says something about that connection's last user, not about its siblings.
+    /// A reset that fails says something about that connection's last user, not about its siblings; unless it found the
+    /// server's role changed, which is changed for all of them (PEERS 17).
     pub(super) fn reset_failed(&mut self, now: Instant, conn: ConnId, fault: Fault, actions: &mut Vec<Action>) {
         let Some(&Slot::Resetting { life, .. }) = self.slots.find(conn) else { return };
         self.unsettled = true;
         self.note_loss(now, &life, &fault);
         self.close(now, conn.slot, Some(&life), CloseReason::ResetFailed, CloseHow::Abort, actions);
+        if fault.class == FaultClass::WrongRole {
+            self.slots.suspect_all();
+            self.cause = Some(fault);
+        }
     }
 
     /// Ends a connection that died. If it was in good standing, its siblings become suspect; a suspect that dies says

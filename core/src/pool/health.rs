@@ -144,8 +144,10 @@ impl fmt::Display for Reason {
             }
             Reason::RecentFault { fault, .. } => write!(f, "a fault within the last minute: {fault}"),
             Reason::SlowAcquires { count, threshold } => {
-                write!(f, "{count} acquires waited over {threshold:?} within the last minute")
+                let acquires = if *count == 1 { "acquire" } else { "acquires" };
+                write!(f, "{count} {acquires} waited over {threshold:?} within the last minute")
             }
+            Reason::Leaks { count: 1 } => write!(f, "1 lease is suspected of a leak"),
             Reason::Leaks { count } => write!(f, "{count} leases are suspected of a leak"),
             Reason::Paused => write!(f, "paused: acquires queue"),
             Reason::ShuttingDown => write!(f, "shutting down"),

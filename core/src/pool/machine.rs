@@ -238,6 +238,12 @@ impl Machine {
         (self.bound.at < Instant::MAX).then_some((self.bound.at, self.bound.kind))
     }
 
+    /// The moment of [`deadline`](Machine::deadline), [`Instant::MAX`] for none: what the hot path compares.
+    #[inline]
+    pub(crate) fn due(&self) -> Instant {
+        self.bound.at
+    }
+
     /// Everything that follows from a change of slots, links or rules, in the order in which it matters.
     #[inline(never)]
     pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {

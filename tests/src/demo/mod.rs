@@ -37,7 +37,7 @@ pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
 
 Usage: cargo demo [-- --seconds-down N]
 
-  --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 4)
+  --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 5)
   --help             this text
 
 It starts a throw-away server of its own. With DATABASE_URL set it uses that database instead, with a
@@ -58,7 +58,7 @@ impl Demo {
     /// # Errors
     /// The code to exit with, after `--help` or a wrong argument.
     pub fn from_args() -> Result<Self, ExitCode> {
-        let [down] = args::parse(HELP, [Flag::new("--seconds-down", 1..=20, 4)])?;
+        let [down] = args::parse(HELP, [Flag::new("--seconds-down", 1..=20, 5)])?;
         Ok(Demo { down: Duration::from_secs(down) })
     }
 

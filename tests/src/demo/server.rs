@@ -71,15 +71,15 @@ impl Server {
     /// Where it is, for people.
     pub(crate) fn place(&self) -> String {
         match &self.kind {
-            Kind::Local(local) => format!("a throw-away server on port {}", local.port()),
-            Kind::Behind(_, host) => format!("the server of DATABASE_URL at {host}, through a proxy"),
+            Kind::Local(local) => format!("a throw-away server on port {}, started for this", local.port()),
+            Kind::Behind(_, host) => format!("DATABASE_URL at {host}, through a proxy"),
         }
     }
 
     /// How it crashes, for people.
     pub(crate) fn crash_text(&self) -> &'static str {
         match &self.kind {
-            Kind::Local(_) => "kill -9 to the server and each of its backends",
+            Kind::Local(_) => "kill -9 to the server and its backends",
             Kind::Behind(..) => "the proxy resets every connection and refuses new ones",
         }
     }

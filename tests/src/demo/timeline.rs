@@ -12,7 +12,7 @@ use super::screen::span;
 pub(crate) struct Timeline {
     origin: Instant,
     mark: usize,
-    lost: bool,
+    lost: Option<Instant>,
     connected: bool,
     recovered: bool,
     /// When each attempt to connect began and ended, from the loss to the first success.
@@ -26,7 +26,7 @@ impl Timeline {
         Timeline {
             origin: Instant::now(),
             mark: events.mark(),
-            lost: false,
+            lost: None,
             connected: false,
             recovered: false,
             attempts: Vec::new(),
@@ -68,32 +68,34 @@ impl Timeline {
         self.attempts.len()
     }
 
-    /// The most that were under way at once.
-    pub(crate) fn together(&self) -> usize {
-        let overlaps = |(begin, _): &(Instant, Instant)| {
-            self.attempts.iter().filter(|(from, to)| from <= begin && begin < to).count().max(1)
-        };
-        self.attempts.iter().map(overlaps).max().unwrap_or(0)
+    /// The most that were under way at once: of all, and of those that were begun when the loss was known. (Until then
+    /// the pool replaces what it has lost, several at a time.)
+    pub(crate) fn together(&self) -> (usize, usize) {
+        let known: Vec<_> = self.attempts.iter().copied().filter(|(from, _)| Some(*from) >= self.lost).collect();
+        (overlap(&self.attempts), overlap(&known))
     }
 
     fn read(&mut self, event: &Event, next: Option<&Event>) -> Option<String> {
         match event.name {
             "pgweir.connectivity.lost" => {
-                self.lost = true;
+                self.lost.get_or_insert(event.at);
                 Some(event.message.clone())
             }
             "pgweir.connection.failed" if !self.connected => {
                 self.attempts.push((event.at - event.millis("duration_ms"), event.at));
                 let then = next.filter(|next| next.name == "pgweir.reconnect.scheduled");
-                let then = then
-                    .map_or_else(String::new, |next| format!("; the next within {}", span(next.millis("delay_ms"))));
-                Some(format!("attempt {}: {}{then}", self.attempts.len(), event.field("cause")))
+                let then = then.map_or_else(String::new, |next| {
+                    format!("; next in {} at the latest", span(next.millis("delay_ms")))
+                });
+                // Where it connects to is the same every time.
+                let cause = event.field("cause").rsplit(": ").next().unwrap_or_default();
+                Some(format!("attempt {}: {cause}{then}", self.attempts.len()))
             }
-            "pgweir.connection.opened" if self.lost && !self.connected => {
+            "pgweir.connection.opened" if self.lost.is_some() && !self.connected => {
                 self.connected = true;
                 let took = event.millis("duration_ms");
                 self.attempts.push((event.at - took, event.at));
-                Some(format!("attempt {}: connected, after {}", self.attempts.len(), span(took)))
+                Some(format!("attempt {}: connected within {}", self.attempts.len(), span(took)))
             }
             "pgweir.connectivity.recovered" => {
                 self.recovered = true;
@@ -101,5 +103,27 @@ impl Timeline {
             }
             _ => None,
         }
+    }
+}
+
+/// The most intervals that contain the begin of one of them.
+fn overlap(intervals: &[(Instant, Instant)]) -> usize {
+    let at = |begin: Instant| intervals.iter().filter(|(from, to)| *from <= begin && begin < *to).count().max(1);
+    intervals.iter().map(|(from, _)| at(*from)).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn attempts_overlap_where_one_begins_during_another() {
+        let zero = Instant::now();
+        let span = |from, to| (zero + Duration::from_millis(from), zero + Duration::from_millis(to));
+        assert_eq!(overlap(&[]), 0);
+        assert_eq!(overlap(&[span(0, 10), span(10, 20), span(30, 30)]), 1);
+        assert_eq!(overlap(&[span(0, 10), span(5, 20), span(9, 12), span(15, 16)]), 3);
     }
 }

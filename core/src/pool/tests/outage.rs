@@ -359,6 +359,26 @@ fn peers_38_a_full_server_makes_callers_wait_and_growth_slow() {
 }
 
 #[test]
+fn peers_38_a_success_from_before_a_refusal_brings_no_second_burst() {
+    let mut rig = Rig::ready(config());
+    for _ in 0..10 {
+        rig.acquire();
+    }
+    let connects = rig.take_connects();
+    assert_eq!(connects.len(), 4, "max_connecting");
+    rig.pass(ms(1));
+    rig.connect_failed(connects[0], Capacity);
+    rig.connected(connects[1]);
+    assert_eq!(rig.take_connects(), [], "the refusal is the later word");
+    rig.connect_failed(connects[2], Capacity);
+    rig.connected(connects[3]);
+    assert_eq!(rig.counts().connecting, 0);
+    let begun = rig.now;
+    let attempts = rig.pass_failing(secs(29), Capacity);
+    near(&gaps(begun, &attempts), &[16.0]);
+}
+
+#[test]
 fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     let mut rig = Rig::ready(PoolConfig { max_queries: 1, ..config() });
     let lease = rig.lease();

@@ -1,6 +1,6 @@
 //! A lease that is held too long, and the warning with its source line.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgweir_core::pool::Status;
 use pgweir_core::runtime::Runtime;
@@ -10,7 +10,6 @@ use crate::demo::error::Error;
 use crate::demo::ledger::{Account, Cause, Ledger};
 use crate::demo::load::PgPool;
 use crate::demo::rig::Rig;
-use crate::demo::screen::span;
 
 const LEAK_AFTER: Duration = Duration::from_secs(1);
 
@@ -21,7 +20,6 @@ pub(crate) async fn leak<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Result<A
     rig.watch(pool, &ledger);
     let mark = rig.events.mark();
     let request = ledger.begin();
-    let begun = Instant::now();
     let line = line!() + 1;
     let lease = match pool.get().leak_after(LEAK_AFTER).await {
         Ok(lease) => lease,
@@ -30,16 +28,14 @@ pub(crate) async fn leak<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Result<A
             return Err(Error::Failed(format!("an idle pool gave no connection: {error}")));
         }
     };
-    rig.say("held", format!("a connection, acquired with leak_after({LEAK_AFTER:?}) at line {line} of {}", file!()));
+    rig.say("held", format!("one connection, acquired with leak_after({LEAK_AFTER:?})"));
     let warned = rig.until(LIMIT, || rig.events.find(mark, "pgweir.leak.suspected").is_some()).await;
     let warning = rig.events.find(mark, "pgweir.leak.suspected");
     let (place, seen) = warning.as_ref().map_or(("", "no warning".to_owned()), |event| {
         (event.field("location"), format!("a warning that names {}", event.field("location")))
     });
     if let Some(event) = &warning {
-        rig.say("warning", format!("{}; acquired at {place}", event.message));
-        let after = event.at - begun;
-        rig.say("", format!("{} after the acquire", span(after)));
+        rig.say("warning", format!("{}, acquired at {place}", event.message));
     }
     rig.claim(
         warned && place.starts_with(&format!("{}:{line}:", file!())),

@@ -22,14 +22,14 @@ const READY: Duration = Duration::from_secs(2);
 /// Says what is about to happen.
 pub(crate) async fn introduce<R: Runtime>(rig: &Rig<R>, runtime: &str) -> Result<(), Error> {
     let version = rig.block(|server| server.query("SHOW server_version"), || ()).await?;
-    let version = version.first().map_or("", |row| row.text(0));
+    let version = version.first().and_then(|row| row.text(0).split(' ').next()).unwrap_or_default();
     rig.screen.title("pgweir: a PostgreSQL connection pool, and what becomes of it when the database crashes");
-    rig.say("database", format!("PostgreSQL {version}: {}", rig.server.place()));
+    rig.say("database", format!("PostgreSQL {version}, {}", rig.server.place()));
     rig.say(
         "pool",
         format!("{MIN} to {MAX} connections on {runtime}; outage_grace {OUTAGE_GRACE:?}, otherwise the defaults"),
     );
-    rig.say("load", format!("{TASKS} tasks that acquire, query, check the answer and give back, without a pause"));
+    rig.say("load", format!("{TASKS} tasks: acquire, query, check the answer, give back, again"));
     Ok(())
 }
 
@@ -59,14 +59,14 @@ pub(crate) async fn open<R: Runtime>(rig: &Rig<R>) -> Result<(PgPool<R>, Account
     let sound = health.status == Status::Healthy && health.state == State::Healthy;
     rig.claim(
         ready < READY && fresh && sound,
-        format!("ready within {READY:?}, {MIN} connections, nothing lent yet, health: healthy"),
+        format!("ready in under {READY:?}, with {MIN} connections, nothing lent yet; healthy"),
         format!("{}, {counts:?}, {:?}", span(ready), health.status),
     );
 
     let ledger = Ledger::default();
     let first = Instant::now();
     ask_for(pool.get(), ledger.begin(), 1, 0.0).await;
-    rig.say("first query", format!("answered after {}, its statement prepared on the way", span(first.elapsed())));
+    rig.say("first query", format!("answered after {}", span(first.elapsed())));
 
     let load = Load::start(&rig.runtime, &pool, ledger.clone());
     rig.watch(&pool, &ledger);
@@ -79,7 +79,7 @@ pub(crate) async fn open<R: Runtime>(rig: &Rig<R>) -> Result<(PgPool<R>, Account
     rig.say("pool", format!("{} of {MAX} lent, {} callers waiting in line", busy.active, busy.waiting));
     rig.claim(
         full && health.status == Status::Healthy,
-        format!("all {MAX} connections were in use, and health stayed healthy: busy is not sick"),
+        format!("all {MAX} connections in use, and the pool is healthy: busy is not sick"),
         format!("{busy:?}, {:?} {:?}", health.status, health.reasons),
     );
     rig.claim(account.failures() == 0, "every answer was right", account.causes());
@@ -91,5 +91,5 @@ fn report<R: Runtime>(rig: &Rig<R>, account: &Account, time: Duration) {
     let [p50, p95, p99, max] = account.percentiles().map(span);
     let rate = (account.answered() as f64 / time.as_secs_f64()) as u64;
     rig.say("answered", format!("{} requests, {} a second", count(account.answered()), count(rate)));
-    rig.say("latency", format!("p50 {p50}, p95 {p95}, p99 {p99}, longest {max}; most of it is waiting in line"));
+    rig.say("latency", format!("p50 {p50}, p95 {p95}, p99 {p99}, longest {max}; most of it in line"));
 }

@@ -41,7 +41,7 @@ pub(crate) async fn recycle<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Resul
     rig.say("", format!("{} after:  {}", new.len(), new.join(" ")));
     rig.claim(
         left.is_empty() && new.len() == old.len(),
-        format!("pool.recycle() replaced all {} in {}, on their way between two callers", old.len(), span(took)),
+        format!("pool.recycle() replaced all {} in {}, each between two callers", old.len(), span(took)),
         format!("{} old ones left, {} new ones", left.len(), new.len()),
     );
     let closed = recycled(pool) - before;

@@ -78,7 +78,7 @@ fn judge<R: Runtime>(
     }
     let forced = rig.events.find(mark, "pgweir.shutdown.forced");
     if let Some(event) = &forced {
-        rig.say("warning", format!("{}; acquired at {}", event.message, event.field("location")));
+        rig.say("warning", format!("{}, acquired at {}", event.message, event.field("location")));
     }
     if let Some(failures) = account.failed.get(&Cause::InFlight) {
         rig.say("its caller", format!("\"{}\"", failures.example));
@@ -89,12 +89,12 @@ fn judge<R: Runtime>(
     );
     rig.claim(
         (report.finished, report.forced) == (1, 1) && account.answered() == 1 && account.of(Cause::InFlight) == 1,
-        "the query inside the deadline got its answer, the other was cut off with a warning and an error",
+        "the query inside the deadline got its answer, the other was cut off and told so",
         format!("{report:?}, {} answered, {}", account.answered(), account.causes()),
     );
     rig.claim(
         account.of(Cause::Closed) == 1 && forced.is_some() && took >= DEADLINE && took <= DEADLINE + BEYOND,
-        format!("nobody new got in, and it was over at its deadline: after {}", span(took)),
+        format!("nobody new got in, and the deadline held: over after {}", span(took)),
         format!("{}; after {}", account.causes(), span(took)),
     );
 }

@@ -52,7 +52,7 @@ pub(crate) async fn timeout<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>) -> Resul
     rig.unwatch();
     rig.claim(
         served,
-        format!("the {AHEAD} that were ahead got theirs as soon as one came back"),
+        format!("the {AHEAD} callers ahead of it got theirs when the others gave back"),
         ledger.account().causes(),
     );
     Ok(ledger.account())
@@ -77,7 +77,7 @@ async fn refused<R: Runtime>(rig: &Rig<R>, pool: &PgPool<R>, request: Request) {
     rig.claim(took >= TIMEOUT && took <= TIMEOUT + SLACK, format!("it came after {TIMEOUT:?}, not later"), span(took));
     rig.claim(
         report.phase == WaitPhase::InQueue && report.position == AHEAD && named.count() == 5,
-        "it says what it waited for, its place in the queue, the counts, and the longest holders with their lines",
+        "it says what for, its place in line, the counts, and who holds connections since when",
         &error,
     );
 }
