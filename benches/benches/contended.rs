@@ -14,8 +14,8 @@ use pgweir_core::driver::PoolBuilder;
 use pgweir_core::runtime::Runtime;
 use pgweir_tokio::TokioRuntime;
 
-const ROUNDS: usize = 15;
-const CYCLES: u32 = 200_000;
+const ROUNDS: usize = 61;
+const CYCLES: u32 = 40_000;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
