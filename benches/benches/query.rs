@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use pgweir_benches::{Table, process_cpu};
+use pgweir_benches::{Cpu, Table};
 use pgweir_core::config::Config;
 use pgweir_tests::LocalPostgres;
 
@@ -22,6 +22,11 @@ fn main() {
         ("multi-thread, 2 workers", tokio::runtime::Builder::new_multi_thread()),
         ("current-thread", tokio::runtime::Builder::new_current_thread()),
     ] {
+        // `-- current` or `-- multi`: only that one.
+        let other = if name.starts_with("multi") { "current" } else { "multi" };
+        if std::env::args().any(|argument| argument == other) {
+            continue;
+        }
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
         runtime.block_on(compare(name, &server.url()));
     }
@@ -36,13 +41,15 @@ async fn compare(name: &str, url: &str) {
     let deadpool =
         deadpool.create_pool(Some(deadpool_postgres::Runtime::Tokio1), tokio_postgres::NoTls).expect("a pool");
 
-    // `-- profile`: only pgweir, for a profiler to look at.
-    let profile = std::env::args().any(|argument| argument == "profile");
-    let mut cpu = Table::new("client CPU per query", "µs");
-    let mut wall = Table::new("wall time per query", "µs");
-    for round in 0..=ROUNDS {
+    // `-- profile`: only pgweir, for a profiler to look at; `-- profile-peer`: only the peer.
+    let asked = |what: &str| std::env::args().any(|argument| argument == what);
+    let (profile, profile_peer) = (asked("profile"), asked("profile-peer"));
+    let [mut cpu, mut user, mut system, mut wall] =
+        ["client CPU per query", "of that, its own code", "of that, the kernel", "wall time per query"]
+            .map(|title| Table::new(title, "µs"));
+    let pgweir = || {
         let pool = ours.clone();
-        let pgweir = run(move || {
+        run(move || {
             let pool = pool.clone();
             async move {
                 let mut client = pool.get().await.expect("granted");
@@ -50,13 +57,10 @@ async fn compare(name: &str, url: &str) {
                 assert_eq!(row.get::<_, i32>(0), 1);
             }
         })
-        .await;
-        if profile {
-            println!("{name}: {:.2} µs", pgweir.0);
-            continue;
-        }
+    };
+    let peer = || {
         let pool = deadpool.clone();
-        let peer = run(move || {
+        run(move || {
             let pool = pool.clone();
             async move {
                 let client = pool.get().await.expect("granted");
@@ -65,30 +69,47 @@ async fn compare(name: &str, url: &str) {
                 assert_eq!(row.get::<_, i32>(0), 1);
             }
         })
-        .await;
+    };
+    for round in 0..=ROUNDS {
+        if profile || profile_peer {
+            let cost = if profile { pgweir().await } else { peer().await };
+            println!("{name}: {:.2} µs, of that the kernel {:.2}", cost.cpu, cost.system);
+            continue;
+        }
+        let (pgweir, peer) = (pgweir().await, peer().await);
         // The first round warms up: connections, statement caches.
         if round > 0 {
-            for (name, (c, w)) in [("pgweir", pgweir), ("deadpool-postgres", peer)] {
-                cpu.record(name, c);
-                wall.record(name, w);
+            for (name, cost) in [("pgweir", pgweir), ("deadpool-postgres", peer)] {
+                cpu.record(name, cost.cpu);
+                user.record(name, cost.user);
+                system.record(name, cost.system);
+                wall.record(name, cost.wall);
             }
         }
     }
-    if profile {
+    if profile || profile_peer {
         return;
     }
-    println!("--- {name}: {TASKS} tasks, 10 connections, TCP\n{}{}", cpu.render(), wall.render());
+    let tables = [cpu, user, system, wall].map(|table| table.render()).concat();
+    println!("--- {name}: {TASKS} tasks, 10 connections, TCP\n{tables}");
     ours.close().await;
 }
 
-/// CPU and wall microseconds per query.
-async fn run<F, Fut>(once: F) -> (f64, f64)
+/// Microseconds per query.
+struct Cost {
+    cpu: f64,
+    user: f64,
+    system: f64,
+    wall: f64,
+}
+
+async fn run<F, Fut>(once: F) -> Cost
 where
     F: Fn() -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let left = Arc::new(AtomicU32::new(QUERIES));
-    let (cpu, wall) = (process_cpu(), Instant::now());
+    let (cpu, wall) = (Cpu::now(), Instant::now());
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let (once, left) = (once.clone(), left.clone());
@@ -103,5 +124,11 @@ where
         task.await.expect("no task panics");
     }
     let per_query = |time: std::time::Duration| time.as_secs_f64() * 1e6 / f64::from(QUERIES);
-    (per_query(process_cpu() - cpu), per_query(wall.elapsed()))
+    let (wall, cpu) = (wall.elapsed(), Cpu::now().since(cpu));
+    Cost {
+        cpu: per_query(cpu.total()),
+        user: per_query(cpu.user),
+        system: per_query(cpu.system),
+        wall: per_query(wall),
+    }
 }

@@ -7,4 +7,4 @@ mod noop;
 mod rounds;
 
 pub use noop::NoopManager;
-pub use rounds::{Contender, Table, process_cpu};
+pub use rounds::{Contender, Cpu, Table};

@@ -2,10 +2,35 @@
 
 use std::time::Duration;
 
-/// CPU time of this process, all threads, since it started.
-pub fn process_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// CPU time of this process, all threads, since it started. The sum is exact; many kernels sample how it divides.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// In its own code.
+    pub user: Duration,
+    /// In the kernel on its behalf.
+    pub system: Duration,
+}
+
+impl Cpu {
+    /// Until now.
+    pub fn now() -> Self {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask after itself");
+        let time = |part: TimeVal| Duration::from_micros(part.num_microseconds() as u64);
+        Cpu { user: time(usage.user_time()), system: time(usage.system_time()) }
+    }
+
+    /// Both.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(self, earlier: Cpu) -> Cpu {
+        Cpu { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
+    }
 }
 
 /// One contender's figures, one per round.

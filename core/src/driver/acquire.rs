@@ -89,7 +89,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     }
 
     /// Every poll but the usual one.
-    #[cold]
+    #[inline(never)]
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
         let (waiter, deadline, outcome) = match &mut self.stage {
@@ -120,7 +120,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     }
 
     /// What follows from the pool's answer.
-    #[cold]
+    #[inline(never)]
     fn settle(
         &mut self,
         waiter: WaiterId,

@@ -184,6 +184,17 @@ impl Link {
         Some((self.failures, self.delay))
     }
 
+    /// A connection that was open all the time has been proved: the server lives, so the next connect need not wait for
+    /// the schedule, only keep the distance that demand keeps too. Of a server whose connections die young it proves
+    /// nothing.
+    pub(super) fn server_lives(&mut self) {
+        let may_pass = matches!(self.class(), Some(FaultClass::Transient | FaultClass::NotYet | FaultClass::WrongRole));
+        let dies_young = self.died_at.is_some_and(|died_at| died_at >= self.failed_at);
+        if may_pass && !dies_young {
+            self.next = self.next.min(self.demand);
+        }
+    }
+
     /// The server has room again: a connection of ours is gone.
     pub(super) fn room_was_made(&mut self, now: Instant) {
         if self.class() == Some(FaultClass::Capacity) {

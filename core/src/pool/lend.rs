@@ -32,12 +32,13 @@ impl Machine {
         let waiter = Waiter { id, arrival: now, deadline, leak_after, site };
         if self.waiters.live() == 0
             && let Some(&top) = self.slots.idle_stack().last()
-            && let Slot::Idle { life, since } = *self.slots.get(top)
+            && let &Slot::Idle { ref life, since } = self.slots.get(top)
             && now < life.renew
+            && life.recycle == self.recycle
             && self.serving()
-            && self.is_fresh(&life, since, now)
+            && self.is_fresh(life, since, now)
         {
-            self.slots.lend_top(top, life, lease(&waiter, since, now));
+            self.slots.lend_top(top, lease(&waiter, since, now));
             self.granted(now, top, &waiter, actions);
         } else {
             self.acquire_slowly(now, waiter, actions);
@@ -178,6 +179,7 @@ impl Machine {
         self.totals.peak_active = self.totals.peak_active.max(self.slots.lent());
         self.totals.wait.record(waited);
         self.arm(plus(now, waiter.leak_after), TimerKind::Leak);
+        // Not `push`: it writes the action to the stack first, field by field, and reads it back in blocks (7 ns).
         actions.extend(std::iter::once_with(|| Action::Grant { waiter: waiter.id, conn }));
         if waited >= self.limits.slow {
             let waited = Duration::from_nanos(waited);
@@ -224,11 +226,14 @@ impl Machine {
             return self.release_slowly(now, conn, fate, queries, fault, actions);
         }
         self.account(now, &lease, fate, queries);
-        life.queries += if fate == Fate::Unused { 0 } else { queries };
+        let served = if fate == Fate::Unused { 0 } else { queries };
         match self.waiters.pop() {
-            Some(waiter) => self.lend(now, conn.slot, life, since, waiter, actions),
+            Some(waiter) => {
+                life.queries += served;
+                self.lend(now, conn.slot, life, since, waiter, actions);
+            }
             None => {
-                self.slots.take_back(conn.slot, life, since);
+                self.slots.take_back(conn.slot, served, since);
                 if self.slots.open() > self.config.min_size {
                     let due = plus(since, self.limits.idle);
                     self.arm(due, TimerKind::Idle);

@@ -180,13 +180,17 @@ impl Machine {
     /// Takes one event and appends what is to be done to `actions`.
     ///
     /// A `now` earlier than a previous one counts as that one. Everything due is expired first, then the event is
-    /// applied. No event panics: unknown and stale ids change nothing.
+    /// applied; only a cancel comes before what is due, since nobody is left to hear of it. No event panics: unknown
+    /// and stale ids change nothing.
     // Inlined so that where the event is known, as it is for the driver's acquire and release, nothing is left of the
     // dispatch.
     #[inline(always)]
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         let now = now.max(self.now);
         self.now = now;
+        if let Event::Cancel { waiter } = event {
+            self.cancel(waiter);
+        }
         if now >= self.bound.at {
             self.expire(now, actions);
         }
@@ -209,7 +213,6 @@ impl Machine {
     fn handle_rarely(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Start { lazy } => self.start(now, lazy, actions),
-            Event::Cancel { waiter } => self.cancel(waiter),
             Event::CheckFailed { conn, fault } => self.check_failed(now, conn, *fault, actions),
             Event::Connected { conn, facts: _ } => self.connected(now, conn, actions),
             Event::ConnectFailed { conn, fault } => self.connect_failed(now, conn, *fault, actions),
@@ -225,7 +228,7 @@ impl Machine {
             Event::Resume => self.resume(actions),
             Event::Recycle => self.recycle_all(actions),
             Event::Shutdown { deadline } => self.shutdown(now, deadline, actions),
-            Event::Tick | Event::Acquire { .. } | Event::Release { .. } => {}
+            Event::Tick | Event::Cancel { .. } | Event::Acquire { .. } | Event::Release { .. } => {}
         }
     }
 

@@ -38,6 +38,7 @@ impl Machine {
             self.dry_since = None;
             if let Some(outage) = self.outage.take() {
                 self.recovery = Some(Recovery { since: outage.since, attempts: outage.attempts });
+                self.links.iter_mut().for_each(super::backoff::Link::server_lives);
                 self.update_state(now, actions);
             }
             self.judge_recovery(now, actions);

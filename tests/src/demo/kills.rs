@@ -182,17 +182,8 @@ fn verdicts<R: Runtime>(rig: &Rig<R>, account: &Account, kills: &[Kill]) {
         account.cut_off.iter().map(|cut| (cut, judge(cut, &account.cut_off, kills))).collect();
     let of = |wanted| verdicts.iter().filter(|(_, verdict)| *verdict == wanted).count();
     let (in_flight, dying, dead) = (of(Verdict::InFlight), of(Verdict::Dying), of(Verdict::Dead));
-    rig.say(
-        "cut off",
-        format!(
-            "{in_flight} queries in flight when a kill was found out, {dying} granted while the last backends died"
-        ),
-    );
-    rig.claim(
-        dead == 0,
-        "no query failed on a connection that was granted after the first failure had come back",
-        format!("{dead} did"),
-    );
+    rig.say("cut off", format!("{in_flight} queries in flight, and {dying} granted while the last backends died"));
+    rig.claim(dead == 0, "no dead connection was granted once the first failure had come back", format!("{dead} did"));
     for (cut, _) in verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Dead).take(10) {
         let kill = kill_of(cut, kills).map_or(Duration::ZERO, |kill| cut.granted - kill.done);
         rig.say("", format!("granted {} after a kill: {}", span(kill), cut.message));

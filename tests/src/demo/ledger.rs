@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::screen::count;
+
 /// Why a request failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Cause {
@@ -175,7 +177,7 @@ impl Account {
 
     /// `6 cut off in flight, 200 told: unavailable`.
     pub(crate) fn causes(&self) -> String {
-        let each = self.failed.iter().map(|(cause, failures)| format!("{} {}", failures.count, cause.name()));
+        let each = self.failed.iter().map(|(cause, failures)| format!("{} {}", count(failures.count), cause.name()));
         each.collect::<Vec<_>>().join(", ")
     }
 

@@ -1,6 +1,6 @@
 //! What a pool says of itself (R-8, PEERS 34, 41).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgweir_core::pool::{DatabaseStatus, State, Status};
 use pgweir_tests::Proxy;
@@ -47,18 +47,20 @@ fn an_outage_is_never_called_connected() {
         proxy.reset_all();
         trace.wait("pgweir.connectivity.lost", 1).await;
         let began = Instant::now();
-        let mut slowest = Duration::ZERO;
+        let mut looks = Vec::new();
         while began.elapsed() < ms(800) {
             let asked = Instant::now();
             let health = pool.health();
-            slowest = slowest.max(asked.elapsed());
+            looks.push(asked.elapsed());
             assert_eq!((health.status, health.state), (Status::Unhealthy, State::Unhealthy), "{health:?}");
             assert_eq!(health.database.status, DatabaseStatus::Disconnected, "{health:?}");
             assert_eq!(health.leak_count, 1, "{health:?}");
             assert!(health.reasons.len() >= 2, "{health:?}");
             tokio::task::yield_now().await;
         }
-        assert!(slowest < ms(100), "a look took {slowest:?}");
+        looks.sort_unstable();
+        let median = looks[looks.len() / 2];
+        assert!(median < ms(1), "a look takes {median:?}");
         let (before, _, after) = (pool.stats(), pool.health(), pool.stats());
         assert_eq!(before.last_health_check, after.last_health_check);
         proxy.listen().expect("it listens");

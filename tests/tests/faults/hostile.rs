@@ -9,6 +9,7 @@ use pgweir_core::client::Error;
 use pgweir_core::pool::FaultClass;
 use pgweir_tests::{Script, ScriptedServer, Step, wire};
 use pgweir_tokio::OpenError;
+use tokio::task::JoinSet;
 
 use crate::common::{config, open, open_lazy, run, until};
 use crate::outage::{hurried, ms, unavailable};
@@ -53,28 +54,35 @@ fn a_hostile_login_is_an_error_and_nothing_worse() {
             ("silence after the welcome", Script::welcome_then_silence(), "the login went well", FaultClass::Transient),
             ("an unknown SASL", Script::answer(wire::authentication_sasl(&["PLAIN"])), "PLAIN", FaultClass::Permanent),
         ];
+        let mut tasks = JoinSet::new();
         for (what, script, words, class) in cases {
-            let server = ScriptedServer::start(script).expect("a server");
-            let quick = || hurried(config(&server.url(), "hostile")).connect_timeout(ms(250));
-            let built = quick().init_attempts(2).build().expect("valid");
-            let began = Instant::now();
-            let error = pgweir_tokio::Pool::builder(built).open().await.expect_err(what);
-            assert!(began.elapsed() < ms(2_000), "{what}: {:?}", began.elapsed());
-            let OpenError::Init { attempts } = &error else { panic!("{what}: {error}") };
-            assert!(attempts[0].message.starts_with(&format!("connecting to {}", server.address())), "{what}: {error}");
-            assert!(attempts[0].message.contains(words), "{what}: {error}");
-            assert_eq!(attempts[0].class, class, "{what}: {error}");
-            until("nothing stays open", || server.open() == 0).await;
-
-            let lazy = open_lazy(quick());
-            let began = Instant::now();
-            let report = unavailable(lazy.get().await);
-            assert!(began.elapsed() < ms(1_500), "{what}: {:?}", began.elapsed());
-            assert_eq!(report.cause.class, class, "{what}: {report}");
-            server.set_script(lets_in());
-            until("the pool finds the server", || lazy.try_get().is_ok()).await;
+            tasks.spawn(hostile_login(what, script, words, class));
         }
+        tasks.join_all().await;
     });
+}
+
+async fn hostile_login(what: &'static str, script: Script, words: &'static str, class: FaultClass) {
+    let server = ScriptedServer::start(script).expect("a server");
+    let quick = || hurried(config(&server.url(), "hostile")).connect_timeout(ms(400)).backoff_max(ms(900));
+    let built = quick().init_attempts(2).build().expect("valid");
+    let began = Instant::now();
+    let error = pgweir_tokio::Pool::builder(built).open().await.expect_err(what);
+    assert!(began.elapsed() < ms(2_500), "{what}: {:?}", began.elapsed());
+    let OpenError::Init { attempts } = &error else { panic!("{what}: {error}") };
+    let place = format!("connecting to {}", server.address());
+    let explains = |said: &str| said.starts_with(&place) && said.contains(words);
+    assert!(attempts.iter().any(|fault| explains(&fault.message)), "{what}: {error}");
+    assert_eq!(attempts[0].class, class, "{what}: {error}");
+    until("nothing stays open", || server.open() == 0).await;
+
+    let lazy = open_lazy(quick());
+    let began = Instant::now();
+    let report = unavailable(lazy.get().await);
+    assert!(began.elapsed() < ms(2_000), "{what}: {:?}", began.elapsed());
+    assert_eq!(report.cause.class, class, "{what}: {report}");
+    server.set_script(lets_in());
+    until("the pool finds the server", || lazy.try_get().is_ok()).await;
 }
 
 /// Messages that make no sense, or none at all, in answer to a query: the query fails, the connection goes, the next
@@ -128,13 +136,17 @@ fn floods_are_bounded_and_block_nobody() {
             server.set_script(lets_in());
             let began = Instant::now();
             // Lent, used and given back while it roars, on a runtime's thread and on a bare one.
-            for _ in 0..20 {
-                match pool.get_timeout(ms(900)).await {
-                    Ok(lease) => thread::spawn(move || drop(lease)).join().expect("no panic"),
-                    Err(error) => panic!("{error}"),
-                }
+            for _ in 0..10 {
+                let lease = pool.get_timeout(ms(900)).await.expect("a connection");
+                let drop_here = move || {
+                    let began = Instant::now();
+                    drop(lease);
+                    began.elapsed()
+                };
+                let took = thread::spawn(drop_here).join().expect("no panic");
+                assert!(took < ms(250), "a drop posts an event and returns, it took {took:?}");
             }
-            assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
             let began = Instant::now();
             pool.close_timeout(ms(300)).await;
             assert!(began.elapsed() < ms(1_500), "{:?}", began.elapsed());

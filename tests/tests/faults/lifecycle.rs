@@ -239,3 +239,41 @@ fn rapid_shutdowns_leave_nothing() {
         server().wait_for_backends(&name, 0);
     });
 }
+
+/// a pool's life through a crash, with nobody who listens to its events, leaves nothing on stdout or stderr. A
+/// process of its own shows it: this binary with one of its tests.
+#[test]
+fn the_library_prints_nothing() {
+    let exe = std::env::current_exe().expect("this binary");
+    let mut child = std::process::Command::new(exe);
+    child.args(["--exact", "lifecycle::an_outage_with_no_listener", "--nocapture", "--test-threads", "1"]);
+    let output = child.output().expect("it runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert_eq!(err, "");
+    let harness = |line: &&str| line.is_empty() || line.starts_with("running ") || line.starts_with("test ");
+    let strange: Vec<&str> = out.lines().filter(|line| !harness(line)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    assert!(out.contains("1 passed"), "{out}");
+}
+
+/// the life that [`the_library_prints_nothing`] looks at.
+#[test]
+fn an_outage_with_no_listener() {
+    let server = LocalPostgres::start().expect("a server");
+    let deaf = runtime();
+    deaf.block_on(async {
+        let quick = hurried(config(&server.url(), "deaf").min_size(2).max_size(2)).leak_detection_timeout(ms(50));
+        let pool = open(quick).await;
+        let _held = pool.get().await.expect("a connection");
+        let mut lease = pool.get().await.expect("a connection");
+        pool.get_timeout(ms(100)).await.expect_err("both are out");
+        server.crash().expect("it crashes");
+        lease.batch_execute("SELECT 1").await.expect_err("crashed");
+        drop(lease);
+        pool.get().await.expect_err("down");
+        server.start_again().expect("it starts");
+        until("it is back", || pool.try_get().is_ok()).await;
+        assert_eq!(pool.close_timeout(ms(100)).await.forced, 1);
+    });
+}

@@ -67,6 +67,11 @@ impl Load {
     /// Starts `callers` tasks; each request is an acquire and a query whose answer is checked. After a failure a
     /// caller takes a breath of 10 ms.
     pub(crate) fn start(pool: &Pool, callers: usize) -> Load {
+        Load::start_paced(pool, callers, Duration::ZERO)
+    }
+
+    /// As [`Load::start`], with a pause between a caller's requests.
+    pub(crate) fn start_paced(pool: &Pool, callers: usize, pause: Duration) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
@@ -79,10 +84,10 @@ impl Load {
                     let expected = (caller * 1_000_000 + number) as i64;
                     number += 1;
                     let failure = request(&pool, expected).await.err();
-                    let failed = failure.is_some();
+                    let rest = if failure.is_some() { pause.max(Duration::from_millis(10)) } else { pause };
                     requests.lock().expect("not poisoned").push(Request { began, took: began.elapsed(), failure });
-                    if failed {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
                     }
                 }
             });

@@ -88,6 +88,33 @@ fn a_restart_under_load_costs_a_query_per_connection_at_most() {
     });
 }
 
+/// PEERS 26: the server restarts while every connection is idle and the pool has no chance to look: its only thread is
+/// the one that restarts the server. Nobody gets a dead connection all the same.
+#[test]
+fn a_restart_while_idle_costs_nobody_anything() {
+    let server = LocalPostgres::start().expect("a server");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let pool = open(config(&server.url(), "unseen").min_size(6).max_size(6)).await;
+        let old: Vec<i32> = {
+            let mut leases = Vec::new();
+            for _ in 0..6 {
+                leases.push(pool.get().await.expect("a connection"));
+            }
+            leases.iter().map(|lease| lease.backend_pid()).collect()
+        };
+        server.restart().expect("it restarts");
+        assert_eq!(pool.status().idle, 6, "nothing has run yet");
+        let mut leases = Vec::new();
+        for _ in 0..6 {
+            let mut lease = pool.get().await.expect("a connection");
+            lease.batch_execute("SELECT 1").await.expect("one that works");
+            assert!(!old.contains(&lease.backend_pid()));
+            leases.push(lease);
+        }
+    });
+}
+
 /// as above for an immediate stop, after which the server recovers its data first.
 #[test]
 fn an_immediate_stop_under_load_is_survived() {
@@ -174,17 +201,13 @@ fn an_idle_pool_follows_the_schedule() {
         until("four attempts", || proxy.stats().accepted.len() >= before + 4).await;
         let accepted = proxy.stats().accepted;
         let gaps: Vec<Duration> = accepted[before..].windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (gap, second) in gaps.iter().zip([1, 2, 4]) {
-            let expected = Duration::from_secs(second);
-            assert!(*gap >= expected * 9 / 10 && *gap <= expected * 11 / 10 + ms(100), "{gaps:?}");
-        }
         let scheduled = trace.named(SCHEDULED);
-        for (n, event) in scheduled.iter().enumerate() {
+        for (n, (event, base)) in scheduled.iter().zip([1_000, 2_000, 4_000]).enumerate() {
             assert_eq!(event.number("attempt"), n as u64 + 1, "{event}");
-        }
-        for (event, gap) in scheduled.iter().zip(&gaps) {
-            let announced = ms(event.number("delay_ms"));
-            assert!(*gap >= announced && *gap <= announced + ms(150), "{event}, but {gap:?}");
+            let announced = event.number("delay_ms");
+            assert!((base * 9 / 10..=base * 11 / 10).contains(&announced), "{event}");
+            // Never early; late by no more than a busy machine is.
+            assert!(gaps[n] >= ms(announced) && gaps[n] <= ms(announced + 400), "{event}, but {gaps:?}");
         }
     });
 }
@@ -207,7 +230,8 @@ fn the_schedule_never_ends() {
             assert!((base * 9 / 10 - 1..=base * 11 / 10).contains(delay), "{delays:?}");
         }
         let report = unavailable(pool.get().await);
-        assert!(report.attempts >= 14, "{report}");
+        // The deaths right after the connects may have counted as the first failure.
+        assert!(report.attempts >= 13, "{report}");
         server.start_again().expect("the server starts");
         trace.wait(RECOVERED, 1).await;
         until("min_size is back", || pool.status().idle == 3).await;

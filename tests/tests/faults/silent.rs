@@ -137,7 +137,8 @@ fn stale_connections_share_one_deadline() {
         let took = began.elapsed();
         assert!(took < ms(1_200), "{took:?}");
         until("all six are new", || pool.status().idle == 5 && pool.status().closing == 0).await;
-        assert!(began.elapsed() < ms(2_600), "replaced one after another: {:?}", began.elapsed());
+        // One, then four at a time (max_connecting): three rounds instead of six.
+        assert!(began.elapsed() < ms(3_400), "replaced one after another: {:?}", began.elapsed());
     });
 }
 
@@ -200,7 +201,9 @@ fn one_hung_connect_blocks_nobody() {
         assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
         first.await.expect("no panic").expect("served by another's connection");
         assert!(began.elapsed() < ms(1_000), "{:?}", began.elapsed());
-        assert_eq!(pool.status().connecting, 1, "the hung one has its five seconds");
+        // Connects that lost their demand end soon; the hung one has its five seconds.
+        until("only the hung one is left", || pool.status().connecting == 1).await;
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     });
 }
 

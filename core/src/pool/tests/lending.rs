@@ -66,6 +66,18 @@ fn a_cancelled_waiter_is_answered_no_more() {
 }
 
 #[test]
+fn a_cancel_that_comes_after_the_deadline_but_before_the_tick_still_wins() {
+    let mut rig = Rig::fixed(1);
+    let _conn = rig.lease();
+    let (gone, other) = (rig.acquire_for(secs(1)), rig.acquire_for(secs(1)));
+    rig.now = rig.now + ms(1001);
+    rig.event(Event::Cancel { waiter: gone });
+    assert_eq!(rig.rejected(gone), None, "its caller is gone");
+    assert!(matches!(rig.rejected(other), Some(Reject::Timeout(_))));
+    assert_eq!(rig.machine.stats(rig.now).totals.cancelled, 1);
+}
+
+#[test]
 fn peers_39_a_failed_socket_check_puts_the_waiter_back_at_the_head() {
     let mut rig = Rig::fixed(2);
     let first = rig.acquire_for(secs(5));

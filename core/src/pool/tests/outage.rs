@@ -158,6 +158,24 @@ fn demand_probes_can_be_turned_off() {
 }
 
 #[test]
+fn a_survivor_that_is_proved_ends_the_wait_for_the_next_attempt() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 3, ..config() });
+    let survivor = rig.lease();
+    let idle = rig.lease();
+    rig.release(idle, Fate::Broken);
+    rig.pass_failing(secs(20), Transient);
+    assert_eq!(rig.machine.state(), State::Unhealthy);
+    // The network was silent, and is back: nobody waits, and the schedule would wait for up to 16 seconds more.
+    rig.take_validates();
+    rig.release(survivor, Fate::Clean);
+    assert_eq!(rig.take_validates(), [survivor]);
+    rig.event(Event::Validated { conn: survivor });
+    assert_eq!(rig.machine.state(), State::Recovering);
+    rig.pass(secs(1));
+    assert_eq!(rig.take_connects().len(), 1, "the server lives");
+}
+
+#[test]
 fn the_server_starting_up_restarts_the_schedule() {
     let mut rig = down(config());
     rig.pass_failing(secs(20), Transient);

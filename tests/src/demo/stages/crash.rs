@@ -113,7 +113,8 @@ fn callers<R: Runtime>(rig: &Rig<R>, account: &Account, outage: &Outage) {
         );
     }
     rig.claim(
-        (1..=u64::from(outage.in_flight)).contains(&cut),
+        // None, if each had its answer in its socket already.
+        cut <= u64::from(outage.in_flight),
         "only what was in flight failed with its connection: nobody was given a dead one",
         format!("{cut} of {} in flight", outage.in_flight),
     );
