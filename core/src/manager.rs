@@ -88,7 +88,7 @@ pub trait Stop: Send + Sync {
 pub struct Returned {
     /// Whether the connection can be reused, and at what price.
     pub fate: Fate,
-    /// Requests sent by this lease.
+    /// Queries that this lease has sent.
     pub queries: u64,
     /// For [`Fate::Broken`]: what broke it.
     pub fault: Option<Box<Fault>>,

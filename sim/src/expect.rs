@@ -164,8 +164,7 @@ impl Findings<'_> {
 
     fn states(&mut self) {
         let Some(expected) = &self.scenario.expect.states else { return };
-        let end = Instant::ZERO + self.scenario.duration;
-        let within = self.record.states.iter().filter(|(at, ..)| *at <= end);
+        let within = self.record.states.iter().take(self.record.states_within);
         let seen: Vec<State> = std::iter::once(State::Initializing).chain(within.map(|(_, state, _)| *state)).collect();
         let spell = |states: &[State]| states.iter().map(|state| format!("{state:?}")).collect::<Vec<_>>().join(", ");
         self.add("states", spell(expected), spell(&seen), *expected == seen);

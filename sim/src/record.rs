@@ -24,6 +24,8 @@ pub struct Record {
     pub attempts_total: u64,
     /// State changes, with the reason given.
     pub states: Vec<(Instant, State, String)>,
+    /// How many of them were within the scenario's duration.
+    pub states_within: usize,
     /// Health where it was asked for, in the order of the expectations.
     pub looks: Vec<Option<Health>>,
     /// Leak reports.

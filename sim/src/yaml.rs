@@ -30,6 +30,17 @@ impl From<usize> for Part {
     }
 }
 
+/// The parts of a path that [`spell`] spelt.
+fn parts(spelt: &str) -> Vec<Part> {
+    let pieces = spelt.split(['.', '[']).filter(|piece| !piece.is_empty());
+    pieces
+        .map(|piece| match piece.strip_suffix(']').and_then(|item| item.parse().ok()) {
+            Some(item) => Part::Item(item),
+            None => Part::from(piece),
+        })
+        .collect()
+}
+
 /// `timeline[2].crash`, as people write it.
 pub(crate) fn spell(path: &[Part]) -> String {
     let mut text = String::new();
@@ -61,7 +72,16 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misread> {
         let problem = format!("the file has {} bytes, more than {MAX_BYTES}: it is not a scenario", text.len());
         return Err(Misread { line: 0, column: 0, key: String::new(), problem });
     }
-    serde_yaml::from_str(text).map_err(|error| misread(&error))
+    serde_yaml::from_str(text).map_err(|error| {
+        let mut misread = misread(&error);
+        // The position that comes with this one is the mapping's.
+        if let Some(key) = misread.problem.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+            let mut path = parts(&misread.key);
+            path.push(key.into());
+            (misread.line, misread.column) = locate_nth(text, &path, 1);
+        }
+        misread
+    })
 }
 
 /// Reads a part that was kept back; the error says nothing about where.
@@ -104,9 +124,14 @@ fn misread(error: &serde_yaml::Error) -> Misread {
 
 /// Where `path` leads in `text`: to a key, or to an item of a list; to what exists of it if it leads too far.
 pub(crate) fn locate(text: &str, path: &[Part]) -> (usize, usize) {
+    locate_nth(text, path, 0)
+}
+
+/// As [`locate`], after so many others with the same last key.
+fn locate_nth(text: &str, path: &[Part], nth: u32) -> (usize, usize) {
     for length in (1..=path.len()).rev() {
-        let found = Cell::new(false);
-        let seek = Seek { path: &path[..length], found: &found };
+        let (found, skip) = (Cell::new(false), Cell::new(nth));
+        let seek = Seek { path: &path[..length], found: &found, skip: &skip };
         let result = seek.deserialize(serde_yaml::Deserializer::from_str(text));
         if let (true, Err(error)) = (found.get(), result)
             && let Some(place) = error.location()
@@ -122,6 +147,8 @@ pub(crate) fn locate(text: &str, path: &[Part]) -> (usize, usize) {
 struct Seek<'a> {
     path: &'a [Part],
     found: &'a Cell<bool>,
+    /// How many of the keys that are looked for are not meant.
+    skip: &'a Cell<u32>,
 }
 
 impl Seek<'_> {
@@ -220,6 +247,10 @@ impl Visitor<'_> for SeekKey<'_> {
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
         if key == self.wanted && self.last {
+            if let Some(left) = self.seek.skip.get().checked_sub(1) {
+                self.seek.skip.set(left);
+                return Ok(false);
+            }
             self.seek.found.set(true);
             return Err(E::custom("here"));
         }
@@ -255,7 +286,9 @@ mod tests {
 
     #[test]
     fn paths_are_spelt_as_people_write_them() {
-        assert_eq!(spell(&["timeline".into(), 2.into(), "crash".into(), "down".into()]), "timeline[2].crash.down");
+        let path: [Part; 4] = ["timeline".into(), 2.into(), "crash".into(), "down".into()];
+        assert_eq!(spell(&path), "timeline[2].crash.down");
+        assert_eq!(parts("timeline[2].crash.down"), path);
     }
 
     #[test]

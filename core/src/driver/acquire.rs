@@ -88,7 +88,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     }
 
     /// Every poll but the usual one.
-    #[cold]
+    #[inline(never)]
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
         let (waiter, outcome) = match &mut self.stage {
@@ -114,7 +114,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     }
 
     /// What follows from the pool's answer.
-    #[cold]
+    #[inline(never)]
     fn settle(
         &mut self,
         waiter: WaiterId,

@@ -228,7 +228,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         self.acquire_slowly(guard, now, waiter, waker)
     }
 
-    #[cold]
+    #[inline(never)]
     fn acquire_slowly(
         &self,
         mut guard: MutexGuard<'_, State<M>>,
@@ -236,11 +236,20 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         waiter: WaiterId,
         waker: &Waker,
     ) -> (WaiterId, Outcome<M::Connection>) {
-        let mut effects = Effects::new();
         let state = &mut *guard;
         state.cells.enqueue(waiter, waker.clone());
+        // The usual case under load: it queues, and nothing else follows.
+        if state.actions.is_empty() {
+            let ring = state.is_due_earlier();
+            drop(guard);
+            if ring {
+                self.signal.raise();
+            }
+            return (waiter, Outcome::Waiting);
+        }
+        let mut effects = Effects::new();
         self.carry_out(state, now, &mut effects);
-        let outcome = state.cells.poll(waiter, waker, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects.stale);
         drop(guard);
         self.run(effects);
         (waiter, outcome)
@@ -248,9 +257,10 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
 
     /// What has become of a queued acquire; registers the waker while there is nothing.
     pub(crate) fn poll_waiter(&self, waiter: WaiterId, waker: &Waker) -> Outcome<M::Connection> {
-        let mut effects = Effects::new();
-        let outcome = self.lock().cells.poll(waiter, waker, &mut effects);
-        effects.run();
+        let mut stale = None;
+        let outcome = self.lock().cells.poll(waiter, waker, &mut stale);
+        // Dropped here, not under the lock.
+        drop(stale);
         outcome
     }
 
@@ -259,7 +269,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let now = self.runtime.now();
         let mut effects = Effects::new();
         let mut state = self.lock();
-        match state.cells.remove(waiter, &mut effects) {
+        match state.cells.remove(waiter, &mut effects.stale) {
             Some(Outcome::Granted(member)) => {
                 let conn = member.conn;
                 state.put_back(member, &mut effects);
@@ -329,6 +339,22 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             }
             return;
         }
+        // The usual case under load: it goes to the next in line, and nothing else follows.
+        if let [Action::Grant { waiter, conn: ConnId { slot, .. } }] = state.actions[..] {
+            state.actions.clear();
+            let member = state.lend(slot);
+            let settled = state.cells.settle(waiter, Outcome::Granted(member));
+            let ring = state.is_due_earlier() | listening;
+            drop(guard);
+            if ring {
+                self.signal.raise();
+            }
+            match settled {
+                Ok(waker) => waker.wake(),
+                Err(_dropped) => debug_assert!(false, "{UNKNOWN_WAITER}: {waiter:?}"),
+            }
+            return;
+        }
         let mut effects = Effects::new();
         effects.ring = listening;
         self.carry_out(state, now, &mut effects);
@@ -336,6 +362,8 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         self.run(effects);
     }
 }
+
+const UNKNOWN_WAITER: &str = "an answer for a waiter that is gone";
 
 impl<M: Manager> State<M> {
     /// Registers a watcher of `opening` and `terminated`; without a key it gets one. Returns the waker it replaces.
@@ -387,7 +415,7 @@ impl<M: Manager> State<M> {
             Ok(waker) => effects.wake(waker),
             // Cannot happen: the machine answers live waiters only. Should it, the connection must not be lost unseen.
             Err(outcome) => {
-                debug_assert!(false, "an answer for a waiter that is gone: {waiter:?}");
+                debug_assert!(false, "{UNKNOWN_WAITER}: {waiter:?}");
                 if let Outcome::Granted(member) = outcome {
                     effects.members.push(member);
                 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use super::effects::Effects;
 use super::member::Member;
 use crate::error::AcquireError;
 use crate::pool::WaiterId;
@@ -77,13 +76,13 @@ impl<C> Cells<C> {
         }
     }
 
-    /// Takes the answer, or registers the waker.
-    pub(crate) fn poll(&mut self, waiter: WaiterId, waker: &Waker, effects: &mut Effects<C>) -> Outcome<C> {
+    /// Takes the answer, or registers the waker; what it replaces goes to `stale`, to be dropped after unlocking.
+    pub(crate) fn poll(&mut self, waiter: WaiterId, waker: &Waker, stale: &mut Option<Waker>) -> Outcome<C> {
         let Some(index) = self.index(waiter) else { return Outcome::Rejected(AcquireError::Closed) };
         let cell = &mut self.cells[index as usize];
         if let Some(registered) = &mut cell.waker {
             if !registered.will_wake(waker) {
-                effects.stale = Some(std::mem::replace(registered, waker.clone()));
+                *stale = Some(std::mem::replace(registered, waker.clone()));
             }
             return Outcome::Waiting;
         }
@@ -91,9 +90,9 @@ impl<C> Cells<C> {
     }
 
     /// Takes the cell away, with what was in it.
-    pub(crate) fn remove(&mut self, waiter: WaiterId, effects: &mut Effects<C>) -> Option<Outcome<C>> {
+    pub(crate) fn remove(&mut self, waiter: WaiterId, stale: &mut Option<Waker>) -> Option<Outcome<C>> {
         let index = self.index(waiter)?;
-        effects.stale = self.cells[index as usize].waker.take();
+        *stale = self.cells[index as usize].waker.take();
         Some(self.vacate(waiter, index))
     }
 

@@ -34,6 +34,7 @@ impl Machine {
             && let Some(&top) = self.slots.idle_stack().last()
             && let &Slot::Idle { ref life, since } = self.slots.get(top)
             && now < life.renew
+            && life.recycle == self.recycle
             && self.serving()
             && self.is_fresh(life, since, now)
         {

@@ -244,6 +244,14 @@ impl Conns {
         }
     }
 
+    /// Something that should have been given up before `now`.
+    pub(super) fn overdue(&self, now: Instant) -> Option<(ConnId, Is)> {
+        if now <= self.due {
+            return None;
+        }
+        self.iter().find(|(_, conn)| conn.is.deadline() < now).map(|(id, conn)| (id, conn.is))
+    }
+
     /// What is over by itself at `now`: checks and resets have failed, closed slots are free. Returns the connects
     /// that took too long, with their start.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Instant> {

@@ -14,7 +14,9 @@ use std::fmt;
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::pool::{Action, ConnId, Counts, Event, Fate, Notice, Reject, ShutdownReport, State, Stats, WaiterId};
+use pgweir_core::pool::{
+    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Notice, Reject, ShutdownReport, State, Stats, WaiterId,
+};
 use pgweir_core::time::Instant;
 
 use conns::{Conns, Is, Lease};
@@ -69,7 +71,7 @@ pub(crate) struct Oracle {
     link: Link,
     /// The state that was last announced.
     state: State,
-    /// Since when the pool says that it is down, unless a connect has succeeded since.
+    /// Since when the pool says that it is down, unless a connection has been sound since.
     down_since: Option<Instant>,
     step: Step,
     seen: Seen,
@@ -86,10 +88,13 @@ enum Phase {
 /// What matters of the step that is being made.
 #[derive(Debug, Default)]
 struct Step {
-    /// A `try_get` is demand while it is handled.
+    /// Whether it is an acquire: one that is refused at once is demand while it is handled.
+    asked: bool,
     nudge: bool,
     /// Sound connections before it.
     sound_before: u32,
+    /// The lease that ends with it. What was due before comes first, and may still be about the lease.
+    ended: Option<(ConnId, Lease)>,
     /// A suspected lease that ended: it must be announced.
     resolved: Option<ConnId>,
 }
@@ -140,8 +145,14 @@ impl Oracle {
         self.line.live()
     }
 
-    /// The machine is about to be told of `event`.
-    pub(crate) fn event(&mut self, now: Instant, event: &Event) {
+    /// The machine is about to be told of `event`. By now it must have done all that was due.
+    pub(crate) fn event(&mut self, now: Instant, event: &Event) -> Verdict {
+        self.is_punctual(now)?;
+        self.told(now, event);
+        Ok(())
+    }
+
+    fn told(&mut self, now: Instant, event: &Event) {
         self.step = Step { sound_before: self.conns.sound(), ..Step::default() };
         for started in self.conns.expire(now) {
             self.link.failed(now, started, None);
@@ -149,7 +160,7 @@ impl Oracle {
         match event {
             Event::Acquire { waiter, deadline, leak_after, .. } => {
                 self.seen.asked += 1;
-                self.step.nudge = *deadline <= now;
+                self.step.asked = true;
                 let leak_after = self.leak_limit(*leak_after);
                 self.line.join(Asker { id: *waiter, arrival: now, deadline: *deadline, leak_after });
             }
@@ -189,7 +200,6 @@ impl Oracle {
                 if let Is::Connecting { .. } = self.conns.is(*conn) {
                     self.seen.opened += 1;
                     self.link.succeeded();
-                    self.down_since = None;
                     self.conns.opened(*conn, now);
                 }
             }
@@ -265,6 +275,7 @@ impl Oracle {
     }
 
     fn ended(&mut self, id: ConnId, lease: &Lease) {
+        self.step.ended = Some((id, *lease));
         if lease.reports > 0 {
             self.step.resolved = Some(id);
         }
@@ -318,7 +329,10 @@ impl Oracle {
                 self.conns.put(*conn, Is::Resetting { deadline: *deadline, suspicion });
                 Ok(())
             }
-            Action::Close { conn, deadline, .. } => self.closes(now, *conn, *deadline),
+            Action::Close { conn, deadline, reason, how } => {
+                let cut = (*reason, *how) == (CloseReason::Shutdown, CloseHow::Abort);
+                self.closes(now, *conn, *deadline, cut)
+            }
             Action::Notice(notice) => self.noticed(now, notice),
         }
     }
@@ -354,6 +368,7 @@ impl Oracle {
             Reject::Unavailable(_) => self.seen.init_failed || self.conns.sound() == 0 || self.step.sound_before == 0,
         };
         ensure!(justified, "Fast truth", "{waiter:?} was told {reason:?}, which is not so");
+        self.step.nudge |= self.step.asked && asker.arrival == now;
         match reason {
             Reject::Timeout(_) => self.seen.timeouts += 1,
             _ => self.seen.rejected += 1,
@@ -382,7 +397,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn closes(&mut self, now: Instant, id: ConnId, deadline: Instant) -> Verdict {
+    fn closes(&mut self, now: Instant, id: ConnId, deadline: Instant, cut: bool) -> Verdict {
         match self.conns.is(id) {
             Is::Vacant | Is::Closing { .. } => {
                 ensure!(false, "One holder", "{id} is to be closed and is not open");
@@ -392,6 +407,12 @@ impl Oracle {
                     matches!(self.phase, Phase::Ending { deadline, .. } if now >= deadline) || self.seen.init_failed;
                 ensure!(due, "One holder", "{id} is closed under {:?}", lease.waiter);
                 self.seen.ending.forced += 1;
+            }
+            // The deadline had passed before its holder gave it back.
+            _ if cut && self.step.ended.is_some_and(|(ended, _)| ended == id) => {
+                self.seen.ending.forced += 1;
+                self.seen.ending.finished -= 1;
+                self.seen.released -= 1;
             }
             _ => {}
         }
@@ -475,15 +496,24 @@ impl Oracle {
     }
 
     fn suspected(&mut self, now: Instant, id: ConnId, report: u32) -> Verdict {
-        let Is::Lent(lease) = self.conns.is(id) else {
-            ensure!(false, "True numbers", "{id} is suspected of a leak and is not lent");
-            return Ok(());
+        let (lease, lent) = match (self.conns.is(id), self.step.ended) {
+            (Is::Lent(lease), _) => (lease, true),
+            (_, Some((ended, lease))) if ended == id => (lease, false),
+            _ => {
+                ensure!(false, "True numbers", "{id} is suspected of a leak and is not lent");
+                return Ok(());
+            }
         };
         let held = now - lease.since;
         ensure!(held >= lease.leak_after, "True numbers", "{id} is suspected after {held:?} of {:?}", lease.leak_after);
         ensure!(report == lease.reports + 1, "True numbers", "report {report} of {id} after {}", lease.reports);
         self.seen.suspected += u64::from(report == 1);
-        self.conns.put(id, Is::Lent(Lease { reports: report, ..lease }));
+        let lease = Lease { reports: report, ..lease };
+        if lent {
+            self.conns.put(id, Is::Lent(lease));
+        } else {
+            self.ended(id, &lease);
+        }
         Ok(())
     }
 }

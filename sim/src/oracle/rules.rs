@@ -96,9 +96,15 @@ impl Oracle {
         if let Some(asker) = self.line.overdue(due) {
             ensure!(false, "One answer", "{:?} has no answer at its deadline {:?}", asker.id, asker.deadline);
         }
+        if self.conns.sound() > 0 {
+            self.down_since = None;
+        }
         if let (Some(down_since), Some(first)) = (self.down_since, self.line.first()) {
             let patience = first.arrival.max(down_since) + self.config.outage_grace();
             ensure!(due <= patience, "Fast truth", "{:?} still waits for a database that is down", first.id);
+        }
+        if let Some((id, is)) = self.conns.overdue(due) {
+            ensure!(false, "Bounded", "{id} is still {is:?}");
         }
         if let Some((id, lease)) = self.conns.unreported(due) {
             ensure!(false, "True numbers", "{id} is held since {:?} and no leak was reported", lease.since);

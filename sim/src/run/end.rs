@@ -19,6 +19,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     pub(super) fn wind_up(&mut self, end: Instant) -> Step {
         self.remark(format_args!("the scenario is over: the server comes back, and all is brought to an end"));
         self.open = false;
+        self.record.states_within = self.record.states.len();
         self.server.heal();
         self.server.max_connections = self.server.max_connections.max(self.pool.counts().max);
         self.server.other_sessions = 0;

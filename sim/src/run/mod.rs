@@ -358,7 +358,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
         self.events += 1;
         self.trace.event(self.now, &event);
         self.digest.add(&(self.now, &event));
-        self.oracle.event(self.now, &event);
+        self.oracle.event(self.now, &event)?;
         let mut actions = std::mem::take(&mut self.actions);
         self.pool.handle(self.now, event, &mut actions);
         let mut result = Ok(());

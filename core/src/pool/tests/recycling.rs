@@ -144,6 +144,17 @@ fn recycle_replaces_idle_ones_in_turn_and_lent_ones_on_return() {
 }
 
 #[test]
+fn a_connection_that_waits_for_its_replacement_is_not_lent_any_more() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 2, ..config() });
+    rig.event(Event::Recycle);
+    assert!(rig.take_closes().is_empty(), "its replacement is not open yet");
+    let waiter = rig.acquire();
+    assert_eq!(rig.granted(waiter), None, "Fresh: not past a recycle mark");
+    rig.connect_all();
+    assert!(rig.granted(waiter).is_some());
+}
+
+#[test]
 fn peers_12_no_resize_breaks_the_cap() {
     let mut rig = Rig::fixed(4);
     let leases: Vec<_> = (0..4).map(|_| rig.lease()).collect();

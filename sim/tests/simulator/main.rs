@@ -1,0 +1,8 @@
+//! The simulator's own tests: the scenarios that ship, the command line, what is refused, and canaries for the oracle.
+
+mod bad_input;
+mod canaries;
+mod command;
+mod random;
+mod scenarios;
+mod support;
