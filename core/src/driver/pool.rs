@@ -231,6 +231,11 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         matches!(self.shared.lock().machine.state(), State::ShuttingDown | State::Terminated)
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Handle<R, M> {
+        &self.shared
+    }
+
     async fn opened(&self) -> Result<(), OpenError> {
         self.until(|state| match (&state.opening, &state.terminated) {
             (Opening::Failed(attempts), Some(_)) => Some(Err(OpenError::Init { attempts: attempts.clone() })),

@@ -125,6 +125,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         lock(&self.state)
     }
 
+    /// Whether somebody holds the lock: in a test with one thread, whether foreign code runs under it.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.try_lock().is_err()
+    }
+
     /// Tells the machine one thing and carries out what it answers.
     pub(crate) fn post(&self, event: Event) {
         let now = self.runtime.now();
@@ -158,7 +164,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     fn settle_orphan(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
         while let Some(command) = state.commands.pop() {
             let conn = command.conn();
-            effects.members.extend(command.into_member());
+            if let Command::Stop { stop, .. } = command {
+                effects.handles.push((None, Some(stop)));
+            } else {
+                effects.members.extend(command.into_member());
+            }
             let mut actions = Vec::new();
             state.machine.handle(now, Event::Closed { conn }, &mut actions);
             for action in actions {
@@ -399,7 +409,6 @@ impl<M: Manager> State<M> {
         let Some(entry) = self.entry(conn) else { return };
         let (abort, stop) = (entry.abort.take(), entry.stop.take());
         let command = match (std::mem::replace(&mut entry.place, Place::Empty), stop) {
-            (Place::Here(member), _) => Command::Close { conn, member: Some(member), how },
             (Place::Lent, stop) => {
                 // Its holder keeps the object; the socket is cut from here.
                 effects.aborts.extend(abort);
@@ -408,7 +417,12 @@ impl<M: Manager> State<M> {
                     None => Command::Close { conn, member: None, how },
                 }
             }
-            (Place::Job | Place::Empty, _) => Command::Close { conn, member: None, how },
+            (place, stop) => {
+                // Foreign objects: not dropped under the lock.
+                effects.handles.push((abort, stop));
+                let member = if let Place::Here(member) = place { Some(member) } else { None };
+                Command::Close { conn, member, how }
+            }
         };
         self.commands.push(command);
     }
