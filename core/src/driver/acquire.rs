@@ -102,9 +102,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
                         return Poll::Ready(Ok(lease));
                     }
                     Err((lease, fault)) => {
-                        shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                        self.stage = Stage::Queued(waiter);
-                        return self.poll_on(cx);
+                        (waiter, shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
                     }
                 }
             }
@@ -133,9 +131,8 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
             }
             Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
                 Err(fault) => {
-                    shared.check_failed(waiter, member, fault, cx.waker());
-                    self.stage = Stage::Queued(waiter);
-                    self.poll_on(cx)
+                    let outcome = shared.check_failed(waiter, member, fault, cx.waker());
+                    self.settle(waiter, outcome, cx)
                 }
                 Ok(()) => match &shared.hooks.before_acquire {
                     None => self.done(member),

@@ -20,6 +20,7 @@ use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
 use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
+use crate::error::AcquireError;
 use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
 use crate::runtime::{Abort, Runtime};
@@ -290,16 +291,24 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         member: Box<Member<M::Connection>>,
         fault: Fault,
         waker: &Waker,
-    ) {
+    ) -> Outcome<M::Connection> {
         let conn = member.conn;
         let now = self.runtime.now();
         let mut effects = Effects::new();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Err(stale) = state.put_home(member) {
+            // A shutdown has cut it off already. The machine has forgotten the waiter with it and would not answer.
+            drop(guard);
+            drop(stale);
+            return Outcome::Rejected(AcquireError::Closed);
+        }
         state.cells.enqueue(waiter, waker.clone());
-        state.put_back(member, &mut effects);
-        self.step(&mut state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
-        drop(state);
+        self.step(state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects);
+        drop(guard);
         self.run(effects);
+        outcome
     }
 
     /// A lease ends. Works on any thread, with or without a runtime.

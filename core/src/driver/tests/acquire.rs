@@ -168,3 +168,48 @@ fn more_acquires_than_may_wait_are_refused_and_the_others_served() {
         drop(acquire.ready().expect("the connection"));
     }
 }
+
+#[test]
+fn a_hook_that_fails_after_the_shutdown_cut_it_off_ends_the_acquire() {
+    let mut world = World::default();
+    let toy = world.toy.clone();
+    let pool = world.start(world.builder(1, 1).before_acquire(move |_| {
+        let toy = toy.clone();
+        Box::pin(async move {
+            toy.step(Step::Validate).await;
+            Err("too late".into())
+        })
+    }));
+    world.toy.hold(Step::Validate);
+    let mut acquire = Held::new(pool.get());
+    acquire.waits();
+    let mut close = Held::new(pool.close_timeout(Duration::ZERO));
+    close.waits();
+    world.run();
+    assert_eq!(close.ready().forced, 1);
+    world.toy.let_go(Step::Validate);
+    assert!(matches!(acquire.ready(), Err(AcquireError::Closed)));
+}
+
+#[test]
+fn an_acquire_whose_connection_was_cut_off_by_the_shutdown_is_answered() {
+    let mut world = World::default();
+    let pool = world.pool(1, 1);
+    let lease = world.lease(&pool);
+    let mut acquire = Held::new(pool.get());
+    acquire.waits();
+    world.run();
+    world.advance(Duration::from_millis(10));
+    drop(lease);
+    world.advance(Duration::from_millis(10));
+    let mut close = Held::new(pool.close_timeout(Duration::ZERO));
+    close.waits();
+    world.run();
+    assert_eq!(close.ready().forced, 1);
+    match acquire.ready() {
+        Err(AcquireError::Closed) => {}
+        other => panic!("closed is what it is: {other:?}"),
+    }
+    drop(acquire);
+    assert_eq!(world.toy.open(), 0);
+}
