@@ -213,3 +213,39 @@ fn an_acquire_whose_connection_was_cut_off_by_the_shutdown_is_answered() {
     drop(acquire);
     assert_eq!(world.toy.open(), 0);
 }
+
+#[test]
+fn a_hook_at_the_acquire_has_no_longer_than_the_acquire() {
+    let mut world = World::default();
+    let toy = world.toy.clone();
+    let pool = world.start(world.builder(1, 1).before_acquire(move |_| {
+        let toy = toy.clone();
+        Box::pin(async move {
+            toy.step(Step::Reset).await;
+            Ok(())
+        })
+    }));
+    world.toy.hold(Step::Reset);
+    let mut acquire = Held::new(pool.get_timeout(Duration::from_secs(1)));
+    acquire.waits();
+    world.advance(Duration::from_millis(999));
+    assert!(!acquire.is_woken());
+    world.advance(Duration::from_millis(1));
+    assert!(matches!(acquire.ready(), Err(AcquireError::Timeout(_))));
+    world.toy.let_go(Step::Reset);
+    world.run();
+    drop(world.lease(&pool));
+    assert_eq!(pool.status().active, 0);
+}
+
+#[test]
+fn a_future_that_resolved_says_so_when_it_is_polled_again() {
+    let mut world = World::default();
+    let pool = world.pool(1, 1);
+    let _lease = world.lease(&pool);
+    let mut refused = Held::new(pool.get_timeout(Duration::ZERO));
+    assert!(matches!(refused.poll(), Poll::Ready(Err(AcquireError::WouldBlock))));
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| refused.poll().is_ready()));
+    let message = *again.expect_err("it is over").downcast::<String>().expect("a text");
+    assert!(message.contains("after it has resolved"), "{message}");
+}
