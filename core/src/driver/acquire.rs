@@ -1,7 +1,7 @@
 //! The future of an acquire.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -102,13 +102,11 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
                         return Poll::Ready(Ok(lease));
                     }
                     Err((lease, fault)) => {
-                        shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                        self.stage = Stage::Queued(waiter);
-                        return self.poll_on(cx);
+                        (waiter, shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
                     }
                 }
             }
-            Stage::Done => unreachable!("the handle is gone by now"),
+            Stage::Done => panic!("{UNRESOLVED}"),
         };
         self.settle(waiter, outcome, cx)
     }
@@ -133,15 +131,20 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
             }
             Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
                 Err(fault) => {
-                    shared.check_failed(waiter, member, fault, cx.waker());
-                    self.stage = Stage::Queued(waiter);
-                    self.poll_on(cx)
+                    let outcome = shared.check_failed(waiter, member, fault, cx.waker());
+                    self.settle(waiter, outcome, cx)
                 }
                 Ok(()) => match &shared.hooks.before_acquire {
                     None => self.done(member),
                     Some(hook) => {
+                        let deadline = match self.patience {
+                            // It is polled once and dropped.
+                            Patience::None => Instant::MAX,
+                            _ => shared.lock().machine.lease_times(member.conn).map_or(Instant::MAX, |l| l.deadline),
+                        };
                         let lease = Lease::new(shared.clone(), member);
-                        self.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
+                        let runtime = shared.runtime.clone();
+                        self.stage = Stage::Hook(waiter, Box::pin(run_hook(runtime, hook.clone(), lease, deadline)));
                         self.poll_on(cx)
                     }
                 },
@@ -171,15 +174,31 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
     }
 }
 
+/// Runs the hook, at most until the acquire's deadline: a hook that hangs must not hold its caller for longer than the
+/// pool itself would.
 async fn run_hook<R: Runtime, M: Manager>(
+    runtime: R,
     hook: Hook<M::Connection>,
     mut lease: Lease<R, M>,
+    deadline: Instant,
 ) -> Result<Lease<R, M>, (Lease<R, M>, Fault)> {
-    let refused = match hook(&mut lease).await {
-        Ok(()) => return Ok(lease),
-        Err(error) => error.to_string(),
+    let mut timer = None;
+    let mut running = hook(&mut lease);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(result) = running.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        // Made late: most hooks are done at once or long before.
+        let timer = timer.get_or_insert_with(|| runtime.timer(deadline));
+        Pin::new(timer).poll(cx).map(|()| None)
+    })
+    .await;
+    drop(running);
+    let message = match result {
+        Some(Ok(())) => return Ok(lease),
+        Some(Err(error)) => format!("the before_acquire hook refused the connection: {error}"),
+        None => "the before_acquire hook was not done by the acquire's deadline".to_owned(),
     };
-    let message = format!("the before_acquire hook refused the connection: {refused}");
     Err((lease, Fault::new(FaultClass::Transient, message)))
 }
 

@@ -5,7 +5,11 @@ use std::task::Waker;
 
 use super::member::Member;
 use super::notices::Report;
+use crate::manager::Stop;
 use crate::runtime::Abort;
+
+/// A manager's handles to one connection.
+pub(crate) type Handles = (Option<Arc<dyn Abort>>, Option<Arc<dyn Stop>>);
 
 pub(crate) struct Effects<C> {
     /// Ring for the background task.
@@ -13,6 +17,8 @@ pub(crate) struct Effects<C> {
     /// The usual case, one waker, costs no allocation.
     wakers: (Option<Waker>, Vec<Waker>),
     pub(crate) aborts: Vec<Arc<dyn Abort>>,
+    /// Handles that are not needed any more.
+    pub(crate) handles: Vec<Handles>,
     pub(crate) reports: Vec<Report>,
     /// Connections that belong nowhere any more: dropping one closes its socket.
     pub(crate) members: Vec<Box<Member<C>>>,
@@ -26,6 +32,7 @@ impl<C> Effects<C> {
             ring: false,
             wakers: (None, Vec::new()),
             aborts: Vec::new(),
+            handles: Vec::new(),
             reports: Vec::new(),
             members: Vec::new(),
             stale: None,

@@ -21,6 +21,8 @@ mod signal;
 mod sites;
 mod sync;
 mod task;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use acquire::Acquire;
