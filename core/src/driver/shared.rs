@@ -315,7 +315,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         }
         state.cells.enqueue(waiter, waker.clone());
         self.step(state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
-        let outcome = state.cells.poll(waiter, waker, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects.stale);
         drop(guard);
         self.run(effects);
         outcome
