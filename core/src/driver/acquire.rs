@@ -45,9 +45,9 @@ pub(crate) enum Patience {
 
 enum Stage<R: Runtime, M: Manager> {
     New,
-    Queued(WaiterId, Instant),
+    Queued(WaiterId),
     /// The before_acquire hook runs on a lease that its caller has not seen.
-    Hook(WaiterId, Instant, HookFuture<R, M>),
+    Hook(WaiterId, HookFuture<R, M>),
     Done,
 }
 
@@ -72,14 +72,14 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         self
     }
 
-    /// Until when it waits.
     #[inline]
-    fn deadline(&self, shared: &Handle<R, M>, now: Instant) -> Instant {
-        match self.patience {
+    fn begin(&self, shared: &Handle<R, M>, now: Instant, cx: &Context<'_>) -> (WaiterId, Outcome<M::Connection>) {
+        let deadline = match self.patience {
             Patience::Default => now + shared.acquire_timeout,
             Patience::For(time) => now + time,
             Patience::None => Instant::ZERO,
-        }
+        };
+        shared.acquire(now, deadline, self.leak_after, self.location, cx.waker())
     }
 
     #[inline]
@@ -92,31 +92,24 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline(never)]
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
-        let (waiter, deadline, outcome) = match &mut self.stage {
-            Stage::New => {
-                let now = shared.runtime.now();
-                let deadline = self.deadline(shared, now);
-                let (waiter, outcome) = shared.acquire(now, deadline, self.leak_after, self.location, cx.waker());
-                (waiter, deadline, outcome)
-            }
-            Stage::Queued(waiter, deadline) => (*waiter, *deadline, shared.poll_waiter(*waiter, cx.waker())),
-            Stage::Hook(waiter, deadline, hook) => {
-                let (waiter, deadline) = (*waiter, *deadline);
+        let (waiter, outcome) = match &mut self.stage {
+            Stage::New => self.begin(shared, shared.runtime.now(), cx),
+            Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
+            Stage::Hook(waiter, hook) => {
+                let waiter = *waiter;
                 match std::task::ready!(hook.as_mut().poll(cx)) {
                     Ok(lease) => {
                         self.stage = Stage::Done;
                         return Poll::Ready(Ok(lease));
                     }
                     Err((lease, fault)) => {
-                        shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                        self.stage = Stage::Queued(waiter, deadline);
-                        return self.poll_on(cx);
+                        (waiter, shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
                     }
                 }
             }
-            Stage::Done => unreachable!("the handle is gone by now"),
+            Stage::Done => panic!("{UNRESOLVED}"),
         };
-        self.settle(waiter, deadline, outcome, cx)
+        self.settle(waiter, outcome, cx)
     }
 
     /// What follows from the pool's answer.
@@ -124,14 +117,13 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     fn settle(
         &mut self,
         waiter: WaiterId,
-        deadline: Instant,
         outcome: Outcome<M::Connection>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
         match outcome {
             Outcome::Waiting => {
-                self.stage = Stage::Queued(waiter, deadline);
+                self.stage = Stage::Queued(waiter);
                 Poll::Pending
             }
             Outcome::Rejected(error) => {
@@ -140,17 +132,20 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
             }
             Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
                 Err(fault) => {
-                    shared.check_failed(waiter, member, fault, cx.waker());
-                    self.stage = Stage::Queued(waiter, deadline);
-                    self.poll_on(cx)
+                    let outcome = shared.check_failed(waiter, member, fault, cx.waker());
+                    self.settle(waiter, outcome, cx)
                 }
                 Ok(()) => match &shared.hooks.before_acquire {
                     None => self.done(member),
                     Some(hook) => {
-                        // try_get waits for nothing: it drops what is not done at once.
-                        let end = if deadline == Instant::ZERO { Instant::MAX } else { deadline };
-                        let hook = run_hook(shared.clone(), hook.clone(), Lease::new(shared.clone(), member), end);
-                        self.stage = Stage::Hook(waiter, deadline, Box::pin(hook));
+                        let deadline = match self.patience {
+                            // It is polled once and dropped.
+                            Patience::None => Instant::MAX,
+                            _ => shared.lock().machine.lease_times(member.conn).map_or(Instant::MAX, |l| l.deadline),
+                        };
+                        let lease = Lease::new(shared.clone(), member);
+                        let hook = run_hook(shared.clone(), hook.clone(), lease, deadline);
+                        self.stage = Stage::Hook(waiter, Box::pin(hook));
                         self.poll_on(cx)
                     }
                 },
@@ -171,16 +166,17 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
         let Stage::New = this.stage else { return this.poll_on(cx) };
         let shared = this.shared.as_ref().expect(UNRESOLVED);
         let now = shared.runtime.now();
-        let deadline = this.deadline(shared, now);
-        match shared.acquire(now, deadline, this.leak_after, this.location, cx.waker()) {
+        match this.begin(shared, now, cx) {
             (_, Outcome::Granted(member)) if member.was_just_heard(now) && shared.hooks.before_acquire.is_none() => {
                 this.done(member)
             }
-            (waiter, outcome) => this.settle(waiter, deadline, outcome, cx),
+            (waiter, outcome) => this.settle(waiter, outcome, cx),
         }
     }
 }
 
+/// Runs the hook, at most until the acquire's deadline: a hook that hangs must not hold its caller for longer than the
+/// pool itself would.
 async fn run_hook<R: Runtime, M: Manager>(
     shared: Handle<R, M>,
     hook: Hook<M::Connection>,
@@ -197,7 +193,7 @@ async fn run_hook<R: Runtime, M: Manager>(
 impl<R: Runtime, M: Manager> Drop for Acquire<R, M> {
     #[inline]
     fn drop(&mut self) {
-        if let (Stage::Queued(waiter, _), Some(shared)) = (&self.stage, &self.shared) {
+        if let (Stage::Queued(waiter), Some(shared)) = (&self.stage, &self.shared) {
             shared.cancel(*waiter);
         }
     }

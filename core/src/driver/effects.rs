@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::member::Member;
+use crate::manager::Stop;
 use crate::runtime::Abort;
+
+/// A manager's handles to one connection.
+pub(crate) type Handles = (Option<Arc<dyn Abort>>, Option<Arc<dyn Stop>>);
 
 pub(crate) struct Effects<C> {
     /// Ring for the background task.
@@ -12,6 +16,8 @@ pub(crate) struct Effects<C> {
     /// The usual case, one waker, costs no allocation.
     wakers: (Option<Waker>, Vec<Waker>),
     pub(crate) aborts: Vec<Arc<dyn Abort>>,
+    /// Handles that are not needed any more.
+    pub(crate) handles: Vec<Handles>,
     /// There is something to log.
     pub(crate) emit: bool,
     /// Connections that belong nowhere any more: dropping one closes its socket.
@@ -26,6 +32,7 @@ impl<C> Effects<C> {
             ring: false,
             wakers: (None, Vec::new()),
             aborts: Vec::new(),
+            handles: Vec::new(),
             emit: false,
             members: Vec::new(),
             stale: None,

@@ -22,6 +22,8 @@ mod signal;
 mod sites;
 mod sync;
 mod task;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use acquire::Acquire;

@@ -20,6 +20,7 @@ use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
 use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
+use crate::error::AcquireError;
 use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
 use crate::runtime::{Abort, Runtime};
@@ -131,6 +132,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         lock(&self.state)
     }
 
+    /// Whether somebody holds the lock: in a test with one thread, whether foreign code runs under it.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.try_lock().is_err()
+    }
+
     /// Tells the machine one thing and carries out what it answers.
     pub(crate) fn post(&self, event: Event) {
         let now = self.runtime.now();
@@ -164,7 +171,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     fn settle_orphan(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
         while let Some(command) = state.commands.pop() {
             let conn = command.conn();
-            effects.members.extend(command.into_member());
+            if let Command::Stop { stop, .. } = command {
+                effects.handles.push((None, Some(stop)));
+            } else {
+                effects.members.extend(command.into_member());
+            }
             let mut actions = Vec::new();
             state.machine.handle(now, Event::Closed { conn }, &mut actions);
             for action in actions {
@@ -318,16 +329,24 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         member: Box<Member<M::Connection>>,
         fault: Fault,
         waker: &Waker,
-    ) {
+    ) -> Outcome<M::Connection> {
         let conn = member.conn;
         let now = self.runtime.now();
         let mut effects = Effects::new();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Err(stale) = state.put_home(member) {
+            // A shutdown has cut it off already. The machine has forgotten the waiter with it and would not answer.
+            drop(guard);
+            drop(stale);
+            return Outcome::Rejected(AcquireError::Closed);
+        }
         state.cells.enqueue(waiter, waker.clone());
-        state.put_back(member, &mut effects);
-        self.step(&mut state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
-        drop(state);
+        self.step(state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects.stale);
+        drop(guard);
         self.run(effects);
+        outcome
     }
 
     /// A lease ends. Works on any thread, with or without a runtime.
@@ -465,7 +484,6 @@ impl<M: Manager> State<M> {
         let Some(entry) = self.entry(conn) else { return };
         let (abort, stop) = (entry.abort.take(), entry.stop.take());
         let command = match (std::mem::replace(&mut entry.place, Place::Empty), stop) {
-            (Place::Here(member), _) => Command::Close { conn, member: Some(member), how },
             (Place::Lent, stop) => {
                 // Its holder keeps the object; the socket is cut from here.
                 effects.aborts.extend(abort);
@@ -474,7 +492,12 @@ impl<M: Manager> State<M> {
                     None => Command::Close { conn, member: None, how },
                 }
             }
-            (Place::Job | Place::Empty, _) => Command::Close { conn, member: None, how },
+            (place, stop) => {
+                // Foreign objects: not dropped under the lock.
+                effects.handles.push((abort, stop));
+                let member = if let Place::Here(member) = place { Some(member) } else { None };
+                Command::Close { conn, member, how }
+            }
         };
         self.commands.push(command);
     }

@@ -210,8 +210,8 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         if let Some(member) = member {
             state.put_back(member, &mut effects);
             if let Some(entry) = state.entry(conn) {
-                entry.abort = abort;
-                entry.stop = stop.or(entry.stop.take());
+                let stop = stop.and_then(|stop| entry.stop.replace(stop));
+                effects.handles.push((std::mem::replace(&mut entry.abort, abort), stop));
             }
         }
         shared.step(&mut state, now, event, &mut effects);

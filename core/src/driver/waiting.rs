@@ -38,6 +38,12 @@ impl<C> Cells<C> {
         Cells { cells: Vec::new(), free: Vec::new(), minted: 0, strays: BTreeMap::new() }
     }
 
+    /// Cells that exist, used or not.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     /// A new id: larger than every one before.
     pub(crate) fn mint(&mut self) -> WaiterId {
         self.minted += 1;
