@@ -53,9 +53,8 @@ pub(crate) fn verdict<M: Manager>(
     manager: &M,
     connection: &mut M::Connection,
 ) -> Result<(), Fault> {
-    let refused = |why: &str| {
-        Err(Fault::new(FaultClass::Transient, format!("the {name} hook refused the connection: {why}")))
-    };
+    let refused =
+        |why: &str| Err(Fault::new(FaultClass::Transient, format!("the {name} hook refused the connection: {why}")));
     match outcome {
         None => refused("it did not end in time"),
         Some(Err(error)) => refused(&error.to_string()),
