@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::deadline::within;
@@ -53,6 +53,8 @@ enum Stage<R: Runtime, M: Manager> {
 
 type HookFuture<R, M> = Pin<Box<dyn Future<Output = Result<Lease<R, M>, (Lease<R, M>, Fault)>> + Send>>;
 
+type Verdict<R, M> = Result<Lease<R, M>, Outcome<<M as Manager>::Connection>>;
+
 impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline]
     pub(crate) fn new(shared: Handle<R, M>, patience: Patience, location: &'static Location<'static>) -> Self {
@@ -85,7 +87,9 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline]
     fn done(&mut self, member: Box<Member<M::Connection>>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         self.stage = Stage::Done;
-        Poll::Ready(Ok(Lease::new(self.shared.take().expect(UNRESOLVED), member)))
+        let shared = self.shared.take().expect(UNRESOLVED);
+        shared.log_acquired(member.conn);
+        Poll::Ready(Ok(Lease::new(shared, member)))
     }
 
     /// Every poll but the usual one.
@@ -95,16 +99,11 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         let (waiter, outcome) = match &mut self.stage {
             Stage::New => self.begin(shared, shared.runtime.now(), cx),
             Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
-            Stage::Hook(waiter, hook) => {
+            Stage::Hook(waiter, _) => {
                 let waiter = *waiter;
-                match std::task::ready!(hook.as_mut().poll(cx)) {
-                    Ok(lease) => {
-                        self.stage = Stage::Done;
-                        return Poll::Ready(Ok(lease));
-                    }
-                    Err((lease, fault)) => {
-                        (waiter, shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
-                    }
+                match ready!(self.poll_hook(waiter, cx)) {
+                    Ok(lease) => return Poll::Ready(Ok(lease)),
+                    Err(outcome) => (waiter, outcome),
                 }
             }
             Stage::Done => panic!("{UNRESOLVED}"),
@@ -112,45 +111,63 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
         self.settle(waiter, outcome, cx)
     }
 
-    /// What follows from the pool's answer.
+    /// What follows from the pool's answer. A connection that is refused here is answered with the next one.
     #[inline(never)]
     fn settle(
         &mut self,
         waiter: WaiterId,
-        outcome: Outcome<M::Connection>,
+        mut outcome: Outcome<M::Connection>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Lease<R, M>, AcquireError>> {
-        let shared = self.shared.as_ref().expect(UNRESOLVED);
-        match outcome {
-            Outcome::Waiting => {
-                self.stage = Stage::Queued(waiter);
-                Poll::Pending
-            }
-            Outcome::Rejected(error) => {
-                self.stage = Stage::Done;
-                Poll::Ready(Err(error))
-            }
-            Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
-                Err(fault) => {
-                    let outcome = shared.check_failed(waiter, member, fault, cx.waker());
-                    self.settle(waiter, outcome, cx)
+        loop {
+            let shared = self.shared.as_ref().expect(UNRESOLVED);
+            let mut member = match outcome {
+                Outcome::Waiting => {
+                    self.stage = Stage::Queued(waiter);
+                    return Poll::Pending;
                 }
-                Ok(()) => match &shared.hooks.before_acquire {
-                    None => self.done(member),
-                    Some(hook) => {
-                        let deadline = match self.patience {
-                            // It is polled once and dropped.
-                            Patience::None => Instant::MAX,
-                            _ => shared.lock().machine.lease_times(member.conn).map_or(Instant::MAX, |l| l.deadline),
-                        };
-                        let lease = Lease::new(shared.clone(), member);
-                        let hook = run_hook(shared.clone(), hook.clone(), lease, deadline);
-                        self.stage = Stage::Hook(waiter, Box::pin(hook));
-                        self.poll_on(cx)
-                    }
-                },
-            },
+                Outcome::Rejected(error) => {
+                    self.stage = Stage::Done;
+                    return Poll::Ready(Err(error));
+                }
+                Outcome::Granted(member) => member,
+            };
+            if let Err(fault) = member.peek(&shared.manager, shared.runtime.now()) {
+                outcome = shared.check_failed(waiter, member, fault, cx.waker());
+                continue;
+            }
+            let Some(hook) = &shared.hooks.before_acquire else { return self.done(member) };
+            let deadline = match self.patience {
+                // It is polled once and dropped.
+                Patience::None => Instant::MAX,
+                _ => shared.lock().machine.lease_times(member.conn).map_or(Instant::MAX, |lease| lease.deadline),
+            };
+            let lease = Lease::new(shared.clone(), member);
+            let hook = run_hook(shared.clone(), hook.clone(), lease, deadline);
+            self.stage = Stage::Hook(waiter, Box::pin(hook));
+            match ready!(self.poll_hook(waiter, cx)) {
+                Ok(lease) => return Poll::Ready(Ok(lease)),
+                Err(next) => outcome = next,
+            }
         }
+    }
+
+    /// The hook's verdict: the lease, or the pool's next answer.
+    fn poll_hook(&mut self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<Verdict<R, M>> {
+        let Stage::Hook(_, hook) = &mut self.stage else { unreachable!("asked in this stage only") };
+        Poll::Ready(match ready!(hook.as_mut().poll(cx)) {
+            Ok(lease) => {
+                self.stage = Stage::Done;
+                self.shared.as_ref().expect(UNRESOLVED).log_acquired(lease.id());
+                Ok(lease)
+            }
+            Err((lease, fault)) => {
+                // Queued from here on: should this future be dropped, the waiter is withdrawn.
+                self.stage = Stage::Queued(waiter);
+                let shared = self.shared.as_ref().expect(UNRESOLVED);
+                Err(shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
+            }
+        })
     }
 }
 

@@ -349,6 +349,29 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         outcome
     }
 
+    /// Tells whoever listens that a caller has its connection.
+    #[inline]
+    pub(crate) fn log_acquired(&self, conn: ConnId) {
+        if notices::lease_events() {
+            let state = self.lock();
+            let (times, counts) = (state.machine.lease_times(conn), state.machine.counts());
+            drop(state);
+            if let Some(times) = times {
+                notices::acquired(conn, times.since - times.arrival, &counts);
+            }
+        }
+    }
+
+    #[inline]
+    fn log_released(&self, conn: ConnId, queries: u64) {
+        if notices::lease_events() {
+            let times = self.lock().machine.lease_times(conn);
+            if let Some(times) = times {
+                notices::released(conn, self.runtime.now() - times.since, queries);
+            }
+        }
+    }
+
     /// A lease ends. Works on any thread, with or without a runtime.
     pub(crate) fn release(&self, mut member: Box<Member<M::Connection>>, discard: Option<Fault>) {
         let conn = member.conn;
@@ -364,6 +387,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             fate = Fate::Broken;
             fault = Some(Box::new(found));
         }
+        self.log_released(conn, queries);
         let now = self.runtime.now();
         member.heard = now;
         let mut guard = self.lock();
