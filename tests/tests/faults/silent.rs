@@ -127,7 +127,8 @@ fn stale_connections_share_one_deadline() {
     run(async |_trace| {
         let (proxy, name) = (proxy(), unique("stale"));
         let url = server().url_via(proxy.port());
-        let slow = config(&url, &name).min_size(6).max_size(6).validation_interval(ms(20)).validation_timeout(ms(2_000));
+        let slow =
+            config(&url, &name).min_size(6).max_size(6).validation_interval(ms(20)).validation_timeout(ms(2_000));
         let pool = open(slow).await;
         go_stale(&pool).await;
         proxy.black_hole(Scope::Existing);
