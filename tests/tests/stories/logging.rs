@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
+use pgweir_core::config::Environment;
 use pgweir_core::error::AcquireError;
 use pgweir_core::pool::State;
 use pgweir_tests::{LocalPostgres, Signal};
@@ -44,6 +45,9 @@ const EVENTS: &[(&str, Level, &[&str])] = &[
     ("pgweir.shutdown.started", Level::INFO, &["active", "waiting"]),
     ("pgweir.shutdown.forced", Level::WARN, &["conn", "held_ms", "location"]),
     ("pgweir.shutdown.done", Level::INFO, &["finished", "forced", "rejected", "duration_ms"]),
+    ("pgweir.lease.acquired", Level::DEBUG, &["conn", "wait_us", "total", "active", "idle", "waiting"]),
+    ("pgweir.lease.released", Level::DEBUG, &["conn", "held_ms", "queries"]),
+    ("pgweir.config.warning", Level::WARN, &[]),
     ("pgweir.notice", Level::DEBUG, &["pid", "severity", "sqlstate"]),
 ];
 
@@ -60,7 +64,8 @@ async fn a_whole_life(server: &LocalPostgres) {
             .demand_probe_interval(Duration::from_millis(100))
             .outage_grace(Duration::from_millis(50))
     };
-    let pool = open(settings("life").max_size(3)).await;
+    let odd: Environment = [("POOL_TCP_ADDR", "10.0.0.1")].into_iter().collect();
+    let pool = open(settings("life").max_size(3).environment(odd)).await;
     // At work: results, errors, notices of the server.
     let mut client = pool.get().await.unwrap();
     client.batch_execute("DO $$ BEGIN RAISE WARNING 'mind the gap'; END $$").await.unwrap();
