@@ -22,6 +22,11 @@ fn main() {
         ("multi-thread, 2 workers", tokio::runtime::Builder::new_multi_thread()),
         ("current-thread", tokio::runtime::Builder::new_current_thread()),
     ] {
+        // `-- current` or `-- multi`: only that one.
+        let other = if name.starts_with("multi") { "current" } else { "multi" };
+        if std::env::args().any(|argument| argument == other) {
+            continue;
+        }
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
         runtime.block_on(compare(name, &server.url()));
     }
@@ -36,14 +41,15 @@ async fn compare(name: &str, url: &str) {
     let deadpool =
         deadpool.create_pool(Some(deadpool_postgres::Runtime::Tokio1), tokio_postgres::NoTls).expect("a pool");
 
-    // `-- profile`: only pgweir, for a profiler to look at.
-    let profile = std::env::args().any(|argument| argument == "profile");
+    // `-- profile`: only pgweir, for a profiler to look at; `-- profile-peer`: only the peer.
+    let asked = |what: &str| std::env::args().any(|argument| argument == what);
+    let (profile, profile_peer) = (asked("profile"), asked("profile-peer"));
     let [mut cpu, mut user, mut system, mut wall] =
         ["client CPU per query", "of that, its own code", "of that, the kernel", "wall time per query"]
             .map(|title| Table::new(title, "µs"));
-    for round in 0..=ROUNDS {
+    let pgweir = || {
         let pool = ours.clone();
-        let pgweir = run(move || {
+        run(move || {
             let pool = pool.clone();
             async move {
                 let mut client = pool.get().await.expect("granted");
@@ -51,13 +57,10 @@ async fn compare(name: &str, url: &str) {
                 assert_eq!(row.get::<_, i32>(0), 1);
             }
         })
-        .await;
-        if profile {
-            println!("{name}: {:.2} µs", pgweir.cpu);
-            continue;
-        }
+    };
+    let peer = || {
         let pool = deadpool.clone();
-        let peer = run(move || {
+        run(move || {
             let pool = pool.clone();
             async move {
                 let client = pool.get().await.expect("granted");
@@ -66,7 +69,14 @@ async fn compare(name: &str, url: &str) {
                 assert_eq!(row.get::<_, i32>(0), 1);
             }
         })
-        .await;
+    };
+    for round in 0..=ROUNDS {
+        if profile || profile_peer {
+            let cost = if profile { pgweir().await } else { peer().await };
+            println!("{name}: {:.2} µs, of that the kernel {:.2}", cost.cpu, cost.system);
+            continue;
+        }
+        let (pgweir, peer) = (pgweir().await, peer().await);
         // The first round warms up: connections, statement caches.
         if round > 0 {
             for (name, cost) in [("pgweir", pgweir), ("deadpool-postgres", peer)] {
@@ -77,7 +87,7 @@ async fn compare(name: &str, url: &str) {
             }
         }
     }
-    if profile {
+    if profile || profile_peer {
         return;
     }
     let tables = [cpu, user, system, wall].map(|table| table.render()).concat();

@@ -57,7 +57,7 @@ pub trait Manager: Send + Sync + 'static {
     /// Consumes what an idle connection has to say and registers `cx` for more. Pending means: alive and quiet.
     fn poll_idle(&self, connection: &mut Self::Connection, cx: &mut Context<'_>) -> Poll<Fault>;
 
-    /// In what state the connection comes back from a lease. Called in the lease's Drop: no I/O.
+    /// In what state the connection comes back from a lease, or from a hook. Called in the lease's Drop: no I/O.
     fn returned(&self, connection: &mut Self::Connection) -> Returned;
 
     /// Closes in an orderly way (PostgreSQL: Terminate) and waits until the peer has closed too, so that the slot is
@@ -88,7 +88,7 @@ pub trait Stop: Send + Sync {
 pub struct Returned {
     /// Whether the connection can be reused, and at what price.
     pub fate: Fate,
-    /// Requests sent by this lease.
+    /// Queries that this lease has sent.
     pub queries: u64,
     /// For [`Fate::Broken`]: what broke it.
     pub fault: Option<Box<Fault>>,

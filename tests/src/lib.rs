@@ -3,6 +3,7 @@
 //! - [`LocalPostgres`] starts a throw-away server of its own in well under a second, and can stop it in each of
 //!   PostgreSQL's ways, crash it, freeze it and start it again on the same port.
 //! - [`Proxy`] stands between a client and a server and can refuse, reset, black-hole, delay, throttle and cut.
+//! - [`PgBouncer`] stands there too, as transaction poolers do.
 //! - [`ScriptedServer`] is a hostile or broken server: it answers with the bytes that a test gives it. [`wire`] has the
 //!   usual ones.
 //! - [`Client`] is a small blocking client for the test's own look at the server.
@@ -15,11 +16,12 @@
 //! Limits are generous (tests run in parallel on small machines), but every wait ends as soon as its condition holds.
 //!
 //! Environment: `PG_BIN` names the folder with the PostgreSQL binaries to use; `PGWEIR_NO_INSTALL=1` forbids the
-//! installation of PostgreSQL that is otherwise tried as root on Debian and Ubuntu when there is none.
+//! installation of PostgreSQL and PgBouncer that is otherwise tried as root on Debian and Ubuntu when there is none.
 
 mod client;
 pub mod demo;
 mod error;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod processes;
@@ -31,6 +33,7 @@ pub mod wire;
 
 pub use client::{Client, ClientConfig, Endpoint, Row};
 pub use error::{Error, Result};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{Auth, Backend, LocalPostgres, LocalPostgresBuilder, StopMode};
 pub use proxy::{Cut, Direction, Proxy, ProxyStats, Scope};
 pub use rustix::process::Signal;

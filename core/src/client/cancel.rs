@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::deadline::within;
 use super::error::Error;
 use super::limit::Limit;
+use crate::driver::within;
 use crate::manager::Stop;
 use crate::pg::{self, CancelKey};
 use crate::pool::{Fault, FaultClass};
 use crate::runtime::{Address, Runtime, Stream};
+
+/// Reads of a cancel request's answer, which is an error message at most.
+const MAX_LAST_WORDS: usize = 256;
 
 /// How long [`CancelToken::cancel`] tries.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,7 +101,7 @@ fn read_to_end(stream: &mut impl Stream, cx: &mut Context<'_>) -> Poll<io::Resul
     // A server says nothing here, but for an ErrorResponse when it is starting up or has no room: then it has closed
     // its end, and cancelled nothing.
     let mut ignored = [0; 256];
-    loop {
+    for _ in 0..MAX_LAST_WORDS {
         match stream.poll_read(cx, &mut ignored) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
@@ -107,6 +110,7 @@ fn read_to_end(stream: &mut impl Stream, cx: &mut Context<'_>) -> Poll<io::Resul
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }
     }
+    Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the answer to a cancel request does not end")))
 }
 
 /// Ends the query of a session whose socket was cut. Its backend leaves at the end of the query, and would not notice

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use super::connection::{Client, Origin};
-use super::deadline::within;
 use super::types::TypeCache;
 use crate::config::{ConnectConfig, Host, Secret};
-use crate::driver::Channel;
+use crate::driver::{Channel, within};
 use crate::pg::{self, Connection, Event, SessionConfig};
 use crate::pool::{Fault, FaultClass, HostId};
 use crate::runtime::{Address, Runtime};

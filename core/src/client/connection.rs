@@ -222,10 +222,19 @@ impl<R: Runtime> Client<R> {
         }
         self.start_clock(self.channel.runtime().now());
         poll_fn(|cx| {
-            while self.channel.machine().pending() > 0 {
-                ready!(self.poll_event(cx))?;
+            loop {
+                // Whose requests these were is gone: their end makes no event.
+                while let Some(event) = self.channel.machine_mut().poll_event() {
+                    self.absorb(event);
+                }
+                if self.channel.machine().pending() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                if self.channel.poll_pump(cx)?.is_pending() {
+                    ready!(self.timer.poll(self.channel.runtime(), cx));
+                    return Poll::Ready(Err(Error::Timeout { after: self.command_timeout }));
+                }
             }
-            Poll::Ready(Ok(()))
         })
         .await
     }
@@ -260,6 +269,7 @@ impl<R: Runtime> Client<R> {
         match event {
             Event::Notice(notice) => {
                 tracing::debug!(
+                    name: "pgweir.notice",
                     target: "pgweir::notice",
                     pid = self.backend_pid(),
                     severity = ?notice.severity,

@@ -75,7 +75,12 @@ pub(super) async fn settle<R: Runtime>(client: &mut Client<R>, cancels: &Limit) 
                             format!("a cancel request got lost: {}", failed.error),
                         ));
                     }
-                    tracing::debug!(target: "pgweir::drain", error = %failed.error, "no cancel request could be sent");
+                    tracing::debug!(
+                        name: "pgweir.cancel.failed",
+                        target: "pgweir::drain",
+                        error = %failed.error,
+                        "no cancel request could be sent"
+                    );
                 }
                 let left = client.channel.machine().pending();
                 grace = if left < pending { NEXT_GRACE } else { (grace * 2).min(MAX_GRACE) };

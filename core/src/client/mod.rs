@@ -6,7 +6,6 @@
 mod cancel;
 mod connect;
 mod connection;
-mod deadline;
 mod drain;
 mod error;
 mod isolation;

@@ -22,7 +22,8 @@ pub struct Outcome {
 impl<R: Runtime> Client<R> {
     /// Sends several queries without waiting for the answers in between: one round trip instead of many. The results
     /// come in the order of the queries. Each query is a transaction of its own (unless one is open), and one that
-    /// fails does not stop the others. All are prepared before the first is run.
+    /// fails does not stop the others. All are prepared before the first is run. Without a statement cache
+    /// (statement_cache_size 0, as PgBouncer's transaction mode needs it) they are sent one after another.
     ///
     /// ```
     /// # use pgweir_core::{client::{Client, Error}, runtime::Runtime};
@@ -39,6 +40,9 @@ impl<R: Runtime> Client<R> {
         &mut self,
         queries: &[(&dyn ToStatement, Params<'_>)],
     ) -> Result<Vec<Result<Outcome, Error>>, Error> {
+        if !self.caches_statements {
+            return self.one_by_one(queries).await;
+        }
         let mut statements = Vec::with_capacity(queries.len());
         for (source, _) in queries {
             statements.push(match self.statement(source.text()).await {
@@ -57,6 +61,22 @@ impl<R: Runtime> Client<R> {
         }
         while !batch.sent.is_empty() {
             results.push(batch.receive().await?);
+        }
+        Ok(results)
+    }
+
+    async fn one_by_one(
+        &mut self,
+        queries: &[(&dyn ToStatement, Params<'_>)],
+    ) -> Result<Vec<Result<Outcome, Error>>, Error> {
+        let mut results = Vec::with_capacity(queries.len());
+        for (source, params) in queries {
+            let mut rows = Vec::new();
+            let result = self.run(source.text(), params, |row| rows.push(row)).await;
+            results.push(match result {
+                Err(error) if error.is_closed() || matches!(error, Error::Timeout { .. }) => return Err(error),
+                result => result.map(|affected| Outcome { rows, affected }),
+            });
         }
         Ok(results)
     }

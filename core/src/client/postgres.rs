@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::cancel;
 use super::connect::{Credentials, Opening};
 use super::connection::Client;
-use super::deadline::within;
 use super::drain;
 use super::error::Error;
 use super::limit::Limit;
 use super::simple::SimpleQueryMessage;
 use super::types::TypeCache;
 use crate::config::{ConnectConfig, ResetPolicy, TargetSessionAttrs};
+use crate::driver::within;
 use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::{Abort, Peek, Runtime, Stream};
@@ -300,4 +300,62 @@ async fn first_value<R: Runtime>(client: &mut Client<R>, sql: &str) -> Result<Op
 fn prefixed(what: &str, error: &Error) -> Fault {
     let fault = error.fault();
     Fault { message: format!("{what}: {}", fault.message).into(), ..fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::super::connection::Origin;
+    use super::*;
+    use crate::config::{Host, SessionOptions};
+    use crate::driver::Channel;
+    use crate::driver::fake::{FakeRuntime, Script};
+    use crate::pg::{Connection, Event, SessionConfig};
+    use crate::runtime::Address;
+
+    const LOGIN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    const NOTICE: &[u8] = b"N\0\0\0\x1fSNOTICE\0C01000\0Mblah blah\0\0";
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A session that has logged in, whose server then sends `reads`.
+    fn session(reads: impl IntoIterator<Item = Vec<u8>>) -> (Postgres<FakeRuntime>, Client<FakeRuntime>) {
+        let host = Host::Tcp { host: "localhost".to_owned(), port: 5432 };
+        let config = ConnectConfig::new(vec![host], "u", "d");
+        let machine = Connection::new(Arc::new(SessionConfig::new(&config)), Instant::ZERO).unwrap();
+        let reads = std::iter::once(LOGIN.to_vec()).chain(reads).map(Ok).collect();
+        let mut channel = Channel::new(FakeRuntime::default(), Script { reads, ..Script::default() }, machine);
+        let ready = channel.poll_event(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(ready, Poll::Ready(Ok(Event::Ready))), "{ready:?}");
+        let origin = Origin { host: HostId(0), address: Address::Unix("/nowhere".into()), writable: true };
+        let client = Client::new(channel, origin, Arc::default(), &SessionOptions::default());
+        (Postgres::new(FakeRuntime::default(), config), client)
+    }
+
+    #[test]
+    fn a_server_that_never_stops_talking_keeps_nobody() {
+        let megabyte = NOTICE.repeat((1 << 20) / NOTICE.len());
+        let (postgres, mut client) = session(std::iter::repeat_n(megabyte, 8));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut looks = 0;
+        while !client.channel.stream().reads.is_empty() {
+            let before = client.channel.received();
+            assert!(postgres.poll_idle(&mut client, &mut Context::from_waker(&waker)).is_pending());
+            looks += 1;
+            let more = !client.channel.stream().reads.is_empty();
+            assert!(!more || wakes.0.load(Ordering::Relaxed) == looks, "it asks to be called again");
+            assert!(client.channel.received() - before <= 1 << 19, "one look reads a bounded amount");
+            assert!(postgres.peek(&mut client).is_ok(), "it is alive");
+        }
+        assert!(looks > 8);
+    }
 }

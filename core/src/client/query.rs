@@ -102,7 +102,8 @@ impl<R: Runtime> Client<R> {
         Ok(RowStream { active, columns, fetch, rows: 0, earlier: 0, affected: None })
     }
 
-    /// Prepares a statement and keeps it while the result or the connection's cache holds it.
+    /// Prepares a statement and keeps it while the result or the connection's cache holds it. Without a cache
+    /// (statement_cache_size 0) it is described only, and prepared without a name each time that it is used.
     ///
     /// # Errors
     /// What the server or the connection says.
@@ -117,7 +118,8 @@ impl<R: Runtime> Client<R> {
     pub async fn prepare_typed(&mut self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
         let prepared = match self.channel.machine_mut().cached(sql, types) {
             Some(prepared) => prepared,
-            None => self.prepare_now(sql, types).await?,
+            None if self.caches_statements => self.prepare_now(sql, types).await?,
+            None => self.describe(Text { sql, types, prepared: None }).await?.1,
         };
         Ok(Statement { prepared, types: types.into() })
     }
@@ -135,7 +137,12 @@ impl<R: Runtime> Client<R> {
 
     /// Runs a statement to its end; again if the server said that it has dropped the statement, which it does before
     /// it does anything else. A held statement may be stale, then the cached one of the same text; a third one is new.
-    async fn run(&mut self, mut text: Text<'_>, params: Params<'_>, mut row: impl FnMut(Row)) -> Result<u64, Error> {
+    pub(super) async fn run(
+        &mut self,
+        mut text: Text<'_>,
+        params: Params<'_>,
+        mut row: impl FnMut(Row),
+    ) -> Result<u64, Error> {
         for _ in 0..2 {
             match self.run_once(text, params, &mut row).await {
                 Err(error) if error.is_stale_statement() && self.transaction_status() == TransactionStatus::Idle => {
@@ -186,24 +193,34 @@ impl<R: Runtime> Client<R> {
         Ok((Active::new(self, id), Arc::clone(statement.columns())))
     }
 
-    /// In one round of messages and without a name, as a transaction pooler between us and the server needs it. Types
-    /// that are not known end the round and are looked up by one of their own.
+    /// In one round of messages and without a name, as a transaction pooler between us and the server needs it.
     async fn start_unprepared(
         &mut self,
         text: Text<'_>,
         params: Params<'_>,
         fetch: Fetch,
     ) -> Result<(Active<'_, R>, Arc<[Column]>), Error> {
+        let (mut active, statement) = self.describe(text).await?;
+        active.bind(params, fetch)?;
+        Ok((active, Arc::clone(statement.columns())))
+    }
+
+    /// The first half of such a round. Types that are not known end it and are looked up by one of their own.
+    ///
+    /// Nothing else is on its way when a round begins: its first half does not end with a Sync, so PgBouncer would take
+    /// the ReadyForQuery of an earlier request for the last one and give the server's connection to somebody else.
+    async fn describe(&mut self, text: Text<'_>) -> Result<(Active<'_, R>, Arc<pg::Statement>), Error> {
         loop {
+            self.quiesce().await?;
             let mut active = self.begin(Request::Unprepared { sql: text.sql, types: text.types })?;
             let statement = prepared_by(&mut active).await?;
             let unknown = statement.unknown_types();
             if unknown.is_empty() {
-                active.bind(params, fetch)?;
                 let id = active.detach();
-                return Ok((Active::new(self, id), Arc::clone(statement.columns())));
+                return Ok((Active::new(self, id), statement));
             }
             drop(active);
+            self.quiesce().await?;
             self.learn_types(&unknown).await?;
         }
     }

@@ -4,17 +4,18 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::hooks::Hook;
+use super::deadline::within;
+use super::hooks::{self, Hook};
 use super::lease::Lease;
 use super::member::Member;
 use super::shared::Handle;
 use super::waiting::Outcome;
 use crate::error::AcquireError;
 use crate::manager::Manager;
-use crate::pool::{Fault, FaultClass, WaiterId};
+use crate::pool::{Fault, WaiterId};
 use crate::runtime::Runtime;
 use crate::time::Instant;
 
@@ -52,6 +53,8 @@ enum Stage<R: Runtime, M: Manager> {
 
 type HookFuture<R, M> = Pin<Box<dyn Future<Output = Result<Lease<R, M>, (Lease<R, M>, Fault)>> + Send>>;
 
+type Verdict<R, M> = Result<Lease<R, M>, Outcome<<M as Manager>::Connection>>;
+
 impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline]
     pub(crate) fn new(shared: Handle<R, M>, patience: Patience, location: &'static Location<'static>) -> Self {
@@ -84,69 +87,87 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline]
     fn done(&mut self, member: Box<Member<M::Connection>>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         self.stage = Stage::Done;
-        Poll::Ready(Ok(Lease::new(self.shared.take().expect(UNRESOLVED), member)))
+        let shared = self.shared.take().expect(UNRESOLVED);
+        shared.log_acquired(member.conn);
+        Poll::Ready(Ok(Lease::new(shared, member)))
     }
 
     /// Every poll but the usual one.
-    #[cold]
+    #[inline(never)]
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease<R, M>, AcquireError>> {
         let shared = self.shared.as_ref().expect(UNRESOLVED);
         let (waiter, outcome) = match &mut self.stage {
             Stage::New => self.begin(shared, shared.runtime.now(), cx),
             Stage::Queued(waiter) => (*waiter, shared.poll_waiter(*waiter, cx.waker())),
-            Stage::Hook(waiter, hook) => {
+            Stage::Hook(waiter, _) => {
                 let waiter = *waiter;
-                match std::task::ready!(hook.as_mut().poll(cx)) {
-                    Ok(lease) => {
-                        self.stage = Stage::Done;
-                        return Poll::Ready(Ok(lease));
-                    }
-                    Err((lease, fault)) => {
-                        shared.check_failed(waiter, lease.into_member(), fault, cx.waker());
-                        self.stage = Stage::Queued(waiter);
-                        return self.poll_on(cx);
-                    }
+                match ready!(self.poll_hook(waiter, cx)) {
+                    Ok(lease) => return Poll::Ready(Ok(lease)),
+                    Err(outcome) => (waiter, outcome),
                 }
             }
-            Stage::Done => unreachable!("the handle is gone by now"),
+            Stage::Done => panic!("{UNRESOLVED}"),
         };
         self.settle(waiter, outcome, cx)
     }
 
-    /// What follows from the pool's answer.
-    #[cold]
+    /// What follows from the pool's answer. A connection that is refused here is answered with the next one.
+    #[inline(never)]
     fn settle(
         &mut self,
         waiter: WaiterId,
-        outcome: Outcome<M::Connection>,
+        mut outcome: Outcome<M::Connection>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Lease<R, M>, AcquireError>> {
-        let shared = self.shared.as_ref().expect(UNRESOLVED);
-        match outcome {
-            Outcome::Waiting => {
-                self.stage = Stage::Queued(waiter);
-                Poll::Pending
-            }
-            Outcome::Rejected(error) => {
-                self.stage = Stage::Done;
-                Poll::Ready(Err(error))
-            }
-            Outcome::Granted(mut member) => match member.peek(&shared.manager, shared.runtime.now()) {
-                Err(fault) => {
-                    shared.check_failed(waiter, member, fault, cx.waker());
+        loop {
+            let shared = self.shared.as_ref().expect(UNRESOLVED);
+            let mut member = match outcome {
+                Outcome::Waiting => {
                     self.stage = Stage::Queued(waiter);
-                    self.poll_on(cx)
+                    return Poll::Pending;
                 }
-                Ok(()) => match &shared.hooks.before_acquire {
-                    None => self.done(member),
-                    Some(hook) => {
-                        let lease = Lease::new(shared.clone(), member);
-                        self.stage = Stage::Hook(waiter, Box::pin(run_hook(hook.clone(), lease)));
-                        self.poll_on(cx)
-                    }
-                },
-            },
+                Outcome::Rejected(error) => {
+                    self.stage = Stage::Done;
+                    return Poll::Ready(Err(error));
+                }
+                Outcome::Granted(member) => member,
+            };
+            if let Err(fault) = member.peek(&shared.manager, shared.runtime.now()) {
+                outcome = shared.check_failed(waiter, member, fault, cx.waker());
+                continue;
+            }
+            let Some(hook) = &shared.hooks.before_acquire else { return self.done(member) };
+            let deadline = match self.patience {
+                // It is polled once and dropped.
+                Patience::None => Instant::MAX,
+                _ => shared.lock().machine.lease_times(member.conn).map_or(Instant::MAX, |lease| lease.deadline),
+            };
+            let lease = Lease::new(shared.clone(), member);
+            let hook = run_hook(shared.clone(), hook.clone(), lease, deadline);
+            self.stage = Stage::Hook(waiter, Box::pin(hook));
+            match ready!(self.poll_hook(waiter, cx)) {
+                Ok(lease) => return Poll::Ready(Ok(lease)),
+                Err(next) => outcome = next,
+            }
         }
+    }
+
+    /// The hook's verdict: the lease, or the pool's next answer.
+    fn poll_hook(&mut self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<Verdict<R, M>> {
+        let Stage::Hook(_, hook) = &mut self.stage else { unreachable!("asked in this stage only") };
+        Poll::Ready(match ready!(hook.as_mut().poll(cx)) {
+            Ok(lease) => {
+                self.stage = Stage::Done;
+                self.shared.as_ref().expect(UNRESOLVED).log_acquired(lease.id());
+                Ok(lease)
+            }
+            Err((lease, fault)) => {
+                // Queued from here on: should this future be dropped, the waiter is withdrawn.
+                self.stage = Stage::Queued(waiter);
+                let shared = self.shared.as_ref().expect(UNRESOLVED);
+                Err(shared.check_failed(waiter, lease.into_member(), fault, cx.waker()))
+            }
+        })
     }
 }
 
@@ -171,16 +192,19 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
     }
 }
 
+/// Runs the hook, at most until the acquire's deadline: a hook that hangs must not hold its caller for longer than the
+/// pool itself would.
 async fn run_hook<R: Runtime, M: Manager>(
+    shared: Handle<R, M>,
     hook: Hook<M::Connection>,
     mut lease: Lease<R, M>,
+    deadline: Instant,
 ) -> Result<Lease<R, M>, (Lease<R, M>, Fault)> {
-    let refused = match hook(&mut lease).await {
-        Ok(()) => return Ok(lease),
-        Err(error) => error.to_string(),
-    };
-    let message = format!("the before_acquire hook refused the connection: {refused}");
-    Err((lease, Fault::new(FaultClass::Transient, message)))
+    let outcome = within(&shared.runtime, deadline, hook(&mut lease)).await;
+    match hooks::verdict("before_acquire", outcome, &shared.manager, &mut lease) {
+        Ok(()) => Ok(lease),
+        Err(fault) => Err((lease, fault)),
+    }
 }
 
 impl<R: Runtime, M: Manager> Drop for Acquire<R, M> {

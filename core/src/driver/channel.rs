@@ -14,6 +14,11 @@ use crate::runtime::{Abort, Runtime, Stream};
 /// and every open connection owns one such buffer.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// Reads in a row after which a task gives way, whatever its runtime does about fairness: a server that never stops
+/// sending must hold up neither the drop of a lease, which looks at its connection, nor the pool's one task, which has
+/// the other connections and all deadlines to see to.
+const TURN: u32 = 32;
+
 /// Carries bytes between a stream and a connection machine.
 ///
 /// All protocol state is in the machine, so any future over a channel may be dropped at any point.
@@ -23,6 +28,8 @@ pub struct Channel<R: Runtime> {
     machine: Connection,
     buffer: Box<[u8]>,
     received: u64,
+    /// Reads since one had to wait.
+    reads: u32,
     /// Why writing is over, while the server's last words may still be unread.
     write_error: Option<io::Error>,
     cut: Arc<Cut>,
@@ -52,6 +59,7 @@ impl<R: Runtime> Channel<R> {
             machine,
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             received: 0,
+            reads: 0,
             write_error: None,
             cut,
         }
@@ -72,7 +80,8 @@ impl<R: Runtime> Channel<R> {
         }
     }
 
-    /// Writes what can be written and reads once. Ready when something was received: the machine may have events.
+    /// Writes what can be written and reads once. Ready when something was received: the machine may have events. (It
+    /// may have them also when the task is only to give way, and is called again at once.)
     ///
     /// # Errors
     /// What ended the connection. The machine may have events from before.
@@ -83,10 +92,13 @@ impl<R: Runtime> Channel<R> {
         self.flush(cx);
         let read = match self.stream.poll_read(cx, &mut self.buffer) {
             Poll::Ready(read) => read,
-            Poll::Pending => match self.write_error.take() {
-                None => return Poll::Pending,
-                Some(error) => return Poll::Ready(Err(self.machine.receive_io_error(self.runtime.now(), &error))),
-            },
+            Poll::Pending => {
+                self.reads = 0;
+                return match self.write_error.take() {
+                    None => Poll::Pending,
+                    Some(error) => Poll::Ready(Err(self.machine.receive_io_error(self.runtime.now(), &error))),
+                };
+            }
         };
         let now = self.runtime.now();
         Poll::Ready(match read {
@@ -100,7 +112,11 @@ impl<R: Runtime> Channel<R> {
             }
             Ok(n) => {
                 self.received += n as u64;
-                self.machine.receive(now, &self.buffer[..n])
+                let received = self.machine.receive(now, &self.buffer[..n]);
+                if received.is_ok() && gives_way(&mut self.reads, cx) {
+                    return Poll::Pending;
+                }
+                received
             }
             Err(error) => Err(self.machine.receive_io_error(now, &error)),
         })
@@ -148,6 +164,9 @@ impl<R: Runtime> Channel<R> {
                 if let Ok(0) | Err(_) = ready!(self.stream.poll_read(cx, &mut self.buffer)) {
                     return Poll::Ready(());
                 }
+                if gives_way(&mut self.reads, cx) {
+                    return Poll::Pending;
+                }
             }
         })
         .await;
@@ -183,6 +202,17 @@ impl<R: Runtime> Channel<R> {
     pub fn runtime(&self) -> &R {
         &self.runtime
     }
+}
+
+/// Counts a read that did not have to wait. Whether it is now somebody else's turn; then the task is woken already.
+fn gives_way(reads: &mut u32, cx: &Context<'_>) -> bool {
+    *reads += 1;
+    if *reads < TURN {
+        return false;
+    }
+    *reads = 0;
+    cx.waker().wake_by_ref();
+    true
 }
 
 impl<R: Runtime> fmt::Debug for Channel<R> {
@@ -285,5 +315,16 @@ mod tests {
         assert!(matches!(poll(&mut channel), Poll::Ready(Ok(Event::Ready))));
         let waiting = std::pin::pin!(channel.close());
         assert!(waiting.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn a_close_gives_way_to_others_while_the_server_goes_on_sending() {
+        let flood = EMPTY.repeat(100 * READ_BUFFER / EMPTY.len());
+        let mut closing = Box::pin(channel(&[Ok(LOGIN), Ok(&flood), Ok(b"")]).close());
+        let mut turns = 1;
+        while closing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            turns += 1;
+        }
+        assert_eq!(turns, 4, "32 reads at a time");
     }
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::member::Member;
-use super::notices::Report;
+use crate::manager::Stop;
 use crate::runtime::Abort;
+
+/// A manager's handles to one connection.
+pub(crate) type Handles = (Option<Arc<dyn Abort>>, Option<Arc<dyn Stop>>);
 
 pub(crate) struct Effects<C> {
     /// Ring for the background task.
@@ -13,7 +16,10 @@ pub(crate) struct Effects<C> {
     /// The usual case, one waker, costs no allocation.
     wakers: (Option<Waker>, Vec<Waker>),
     pub(crate) aborts: Vec<Arc<dyn Abort>>,
-    pub(crate) reports: Vec<Report>,
+    /// Handles that are not needed any more.
+    pub(crate) handles: Vec<Handles>,
+    /// There is something to log.
+    pub(crate) emit: bool,
     /// Connections that belong nowhere any more: dropping one closes its socket.
     pub(crate) members: Vec<Box<Member<C>>>,
     /// Wakers that were replaced.
@@ -26,7 +32,8 @@ impl<C> Effects<C> {
             ring: false,
             wakers: (None, Vec::new()),
             aborts: Vec::new(),
-            reports: Vec::new(),
+            handles: Vec::new(),
+            emit: false,
             members: Vec::new(),
             stale: None,
         }
@@ -39,13 +46,14 @@ impl<C> Effects<C> {
         }
     }
 
-    pub(crate) fn run(self) {
+    pub(crate) fn abort(&self) {
         for abort in &self.aborts {
             abort.abort();
         }
-        for report in &self.reports {
-            report.emit();
-        }
+    }
+
+    /// Wakes, and drops the rest.
+    pub(crate) fn finish(self) {
         let (first, more) = self.wakers;
         for waker in first.into_iter().chain(more) {
             waker.wake();

@@ -1,32 +1,61 @@
 //! A runtime for unit tests: a clock that is set by hand and streams that play a script.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::runtime::{Abort, Address, Peek, Runtime, Stream, Timer};
 use crate::time::Instant;
 
-#[derive(Clone, Debug, Default)]
+/// The clock stands still until it is [set](FakeRuntime::set); tasks wait until somebody
+/// [takes](FakeRuntime::take_spawned) and polls them.
+#[derive(Clone, Default)]
 pub(crate) struct FakeRuntime {
-    clock: Arc<AtomicU64>,
-    /// How often a timer was made or moved: what a real one would pay for.
-    armed: Arc<AtomicU32>,
+    inner: Arc<Inner>,
 }
 
+#[derive(Default)]
+struct Inner {
+    clock: AtomicU64,
+    /// How often a timer was made or moved: what a real one would pay for.
+    armed: AtomicU32,
+    timers: Mutex<Vec<(Instant, Waker)>>,
+    spawned: Mutex<Vec<Task>>,
+}
+
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl FakeRuntime {
+    /// Moves the clock and wakes whoever waited for that.
     pub(crate) fn set(&self, now: Instant) {
-        self.clock.store(now.as_nanos(), Relaxed);
+        self.inner.clock.store(now.as_nanos(), Relaxed);
+        let mut timers = self.inner.timers.lock().unwrap();
+        let (due, later) = timers.drain(..).partition(|(at, _)| *at <= now);
+        *timers = later;
+        drop(timers);
+        let due: Vec<(Instant, Waker)> = due;
+        due.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     pub(crate) fn armed(&self) -> u32 {
-        self.armed.load(Relaxed)
+        self.inner.armed.load(Relaxed)
+    }
+
+    pub(crate) fn take_spawned(&self) -> Vec<Task> {
+        std::mem::take(&mut self.inner.spawned.lock().unwrap())
+    }
+}
+
+impl fmt::Debug for FakeRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeRuntime").field("clock", &self.inner.clock).finish_non_exhaustive()
     }
 }
 
@@ -39,7 +68,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(self.clock.load(Relaxed))
+        Instant::from_nanos(self.inner.clock.load(Relaxed))
     }
 
     fn unix_time(&self) -> Duration {
@@ -51,12 +80,12 @@ impl Runtime for FakeRuntime {
     }
 
     fn timer(&self, deadline: Instant) -> FakeTimer {
-        self.armed.fetch_add(1, Relaxed);
+        self.inner.armed.fetch_add(1, Relaxed);
         FakeTimer { runtime: self.clone(), deadline }
     }
 
-    fn spawn(&self, _name: &'static str, _task: impl Future<Output = ()> + Send + 'static) {
-        panic!("the client spawns nothing");
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawned.lock().unwrap().push(Box::pin(task));
     }
 
     async fn resolve(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -76,14 +105,18 @@ pub(crate) struct FakeTimer {
 
 impl Future for FakeTimer {
     type Output = ();
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
-        if self.runtime.now() >= self.deadline { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.runtime.now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        self.runtime.inner.timers.lock().unwrap().push((self.deadline, cx.waker().clone()));
+        Poll::Pending
     }
 }
 
 impl Timer for FakeTimer {
     fn reset(&mut self, deadline: Instant) {
-        self.runtime.armed.fetch_add(1, Relaxed);
+        self.runtime.inner.armed.fetch_add(1, Relaxed);
         self.deadline = deadline;
     }
 }

@@ -5,6 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::manager::{Manager, Returned};
+use crate::pool::{Fate, Fault, FaultClass};
+
 /// What a hook returns: `Err` with a reason closes the connection.
 pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
 
@@ -37,5 +40,28 @@ impl<C> fmt::Debug for Hooks<C> {
             .field("before_acquire", &self.before_acquire.is_some())
             .field("after_release", &self.after_release.is_some())
             .finish()
+    }
+}
+
+/// What a hook's end means for the connection it ran on. `None`: it did not end in time.
+///
+/// A hook that left a transaction or a request open has left it to whoever gets the connection next, so that is a
+/// refusal too. What it ran is not counted as its user's.
+pub(crate) fn verdict<M: Manager>(
+    name: &str,
+    outcome: Option<Result<(), HookError>>,
+    manager: &M,
+    connection: &mut M::Connection,
+) -> Result<(), Fault> {
+    let refused =
+        |why: &str| Err(Fault::new(FaultClass::Transient, format!("the {name} hook refused the connection: {why}")));
+    match outcome {
+        None => refused("it did not end in time"),
+        Some(Err(error)) => refused(&error.to_string()),
+        Some(Ok(())) => match manager.returned(connection) {
+            Returned { fate: Fate::Clean | Fate::Unused, .. } => Ok(()),
+            Returned { fault: Some(fault), .. } => Err(*fault),
+            Returned { .. } => refused("it left a transaction or a request open"),
+        },
     }
 }

@@ -7,6 +7,7 @@
 mod acquire;
 mod channel;
 mod command;
+mod deadline;
 mod effects;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -21,10 +22,13 @@ mod signal;
 mod sites;
 mod sync;
 mod task;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use acquire::Acquire;
 pub use channel::Channel;
+pub(crate) use deadline::within;
 pub use hooks::{Hook, HookError, HookFuture};
 pub use lease::Lease;
 pub use pool::{Pool, PoolBuilder};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sites::Sites;
 use crate::error::{AcquireError, AcquireTimeout, LeaseInfo, Unavailable};
-use crate::pool::{CloseReason, Fault, Holder, Notice, Reject, State};
+use crate::pool::{CloseReason, ConnId, Counts, Fault, Holder, Notice, Reject, State};
 use crate::time::Instant;
 
 /// Something to log once the lock is released.
@@ -73,6 +73,29 @@ impl Report {
             }
         }
     }
+}
+
+/// Whether anybody listens to each acquire and release: the hot path pays for this question only.
+#[inline]
+pub(crate) fn lease_events() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
+}
+
+pub(crate) fn acquired(conn: ConnId, waited: Duration, counts: &Counts) {
+    tracing::debug!(
+        name: "pgweir.lease.acquired",
+        %conn,
+        wait_us = us(waited),
+        total = counts.total,
+        active = counts.active,
+        idle = counts.idle,
+        waiting = counts.waiting,
+        "connection acquired"
+    );
+}
+
+pub(crate) fn released(conn: ConnId, held: Duration, queries: u64) {
+    tracing::debug!(name: "pgweir.lease.released", %conn, held_ms = ms(held), queries, "connection released");
 }
 
 fn emit_rejection(error: &AcquireError) {

@@ -56,7 +56,8 @@ impl<R: Runtime, M: Manager> PoolBuilder<R, M> {
         self
     }
 
-    /// Runs at every acquire, in the acquiring task. An error closes the connection; the acquire goes on with another,
+    /// Runs at every acquire, in the acquiring task and within its deadline. An error closes the connection; the acquire goes
+    /// on with another,
     /// keeping its place.
     pub fn before_acquire<F>(mut self, hook: F) -> Self
     where
@@ -204,7 +205,8 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         self.shared.post(Event::Resume);
     }
 
-    /// Replaces every connection that is open now: idle ones soon and one after another, lent ones when they come back.
+    /// Replaces every connection that is open or being opened now: idle ones soon and one after another, lent ones when
+    /// they come back.
     pub fn recycle(&self) {
         self.shared.post(Event::Recycle);
     }
@@ -229,6 +231,11 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     pub fn is_closed(&self) -> bool {
         use crate::pool::State;
         matches!(self.shared.lock().machine.state(), State::ShuttingDown | State::Terminated)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Handle<R, M> {
+        &self.shared
     }
 
     async fn opened(&self) -> Result<(), OpenError> {

@@ -69,7 +69,7 @@ pub struct PoolStats {
     pub cancelled: u64,
     /// Acquires rejected for another reason.
     pub rejected: u64,
-    /// Requests sent over all leases that came back.
+    /// Queries sent over all leases that came back.
     pub queries: u64,
     /// Connections opened.
     pub opened: u64,

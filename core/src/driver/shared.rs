@@ -20,6 +20,7 @@ use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
 use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
+use crate::error::AcquireError;
 use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
 use crate::runtime::{Abort, Runtime};
@@ -58,6 +59,10 @@ pub(crate) struct State<M: Manager> {
     pub(crate) watchers: BTreeMap<u64, Waker>,
     pub(crate) next_watcher: u64,
     actions: Vec<Action>,
+    /// What is to be logged, in the order in which it happened.
+    reports: Vec<Report>,
+    /// Whether somebody is logging.
+    emitting: bool,
 }
 
 /// How far the pool's first connections have come.
@@ -116,6 +121,8 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 watchers: BTreeMap::new(),
                 next_watcher: 0,
                 actions: Vec::with_capacity(8),
+                reports: Vec::new(),
+                emitting: false,
             }),
             runtime,
         }
@@ -123,6 +130,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
         lock(&self.state)
+    }
+
+    /// Whether somebody holds the lock: in a test with one thread, whether foreign code runs under it.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.try_lock().is_err()
     }
 
     /// Tells the machine one thing and carries out what it answers.
@@ -158,7 +171,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     fn settle_orphan(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
         while let Some(command) = state.commands.pop() {
             let conn = command.conn();
-            effects.members.extend(command.into_member());
+            if let Command::Stop { stop, .. } = command {
+                effects.handles.push((None, Some(stop)));
+            } else {
+                effects.members.extend(command.into_member());
+            }
             let mut actions = Vec::new();
             state.machine.handle(now, Event::Closed { conn }, &mut actions);
             for action in actions {
@@ -193,7 +210,29 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         if effects.ring {
             self.signal.raise();
         }
-        effects.run();
+        effects.abort();
+        if effects.emit {
+            self.emit();
+        }
+        effects.finish();
+    }
+
+    /// Logs what there is to log, in the order in which it happened: one thread does so at a time, for all.
+    #[cold]
+    fn emit(&self) {
+        loop {
+            let reports = {
+                let mut state = self.lock();
+                if state.emitting || state.reports.is_empty() {
+                    return;
+                }
+                state.emitting = true;
+                std::mem::take(&mut state.reports)
+            };
+            let turn = Emitting(self);
+            reports.iter().for_each(Report::emit);
+            drop(turn);
+        }
     }
 
     /// An acquire. On `Waiting` the waker is registered.
@@ -228,7 +267,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         self.acquire_slowly(guard, now, waiter, waker)
     }
 
-    #[cold]
+    #[inline(never)]
     fn acquire_slowly(
         &self,
         mut guard: MutexGuard<'_, State<M>>,
@@ -236,11 +275,20 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         waiter: WaiterId,
         waker: &Waker,
     ) -> (WaiterId, Outcome<M::Connection>) {
-        let mut effects = Effects::new();
         let state = &mut *guard;
         state.cells.enqueue(waiter, waker.clone());
+        // The usual case under load: it queues, and nothing else follows.
+        if state.actions.is_empty() {
+            let ring = state.is_due_earlier();
+            drop(guard);
+            if ring {
+                self.signal.raise();
+            }
+            return (waiter, Outcome::Waiting);
+        }
+        let mut effects = Effects::new();
         self.carry_out(state, now, &mut effects);
-        let outcome = state.cells.poll(waiter, waker, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects.stale);
         drop(guard);
         self.run(effects);
         (waiter, outcome)
@@ -248,9 +296,10 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
 
     /// What has become of a queued acquire; registers the waker while there is nothing.
     pub(crate) fn poll_waiter(&self, waiter: WaiterId, waker: &Waker) -> Outcome<M::Connection> {
-        let mut effects = Effects::new();
-        let outcome = self.lock().cells.poll(waiter, waker, &mut effects);
-        effects.run();
+        let mut stale = None;
+        let outcome = self.lock().cells.poll(waiter, waker, &mut stale);
+        // Dropped here, not under the lock.
+        drop(stale);
         outcome
     }
 
@@ -259,7 +308,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let now = self.runtime.now();
         let mut effects = Effects::new();
         let mut state = self.lock();
-        match state.cells.remove(waiter, &mut effects) {
+        match state.cells.remove(waiter, &mut effects.stale) {
             Some(Outcome::Granted(member)) => {
                 let conn = member.conn;
                 state.put_back(member, &mut effects);
@@ -280,16 +329,47 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         member: Box<Member<M::Connection>>,
         fault: Fault,
         waker: &Waker,
-    ) {
+    ) -> Outcome<M::Connection> {
         let conn = member.conn;
         let now = self.runtime.now();
         let mut effects = Effects::new();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Err(stale) = state.put_home(member) {
+            // A shutdown has cut it off already. The machine has forgotten the waiter with it and would not answer.
+            drop(guard);
+            drop(stale);
+            return Outcome::Rejected(AcquireError::Closed);
+        }
         state.cells.enqueue(waiter, waker.clone());
-        state.put_back(member, &mut effects);
-        self.step(&mut state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
-        drop(state);
+        self.step(state, now, Event::CheckFailed { conn, fault: Box::new(fault) }, &mut effects);
+        let outcome = state.cells.poll(waiter, waker, &mut effects.stale);
+        drop(guard);
         self.run(effects);
+        outcome
+    }
+
+    /// Tells whoever listens that a caller has its connection.
+    #[inline]
+    pub(crate) fn log_acquired(&self, conn: ConnId) {
+        if notices::lease_events() {
+            let state = self.lock();
+            let (times, counts) = (state.machine.lease_times(conn), state.machine.counts());
+            drop(state);
+            if let Some(times) = times {
+                notices::acquired(conn, times.since - times.arrival, &counts);
+            }
+        }
+    }
+
+    #[inline]
+    fn log_released(&self, conn: ConnId, queries: u64) {
+        if notices::lease_events() {
+            let times = self.lock().machine.lease_times(conn);
+            if let Some(times) = times {
+                notices::released(conn, self.runtime.now() - times.since, queries);
+            }
+        }
     }
 
     /// A lease ends. Works on any thread, with or without a runtime.
@@ -307,6 +387,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             fate = Fate::Broken;
             fault = Some(Box::new(found));
         }
+        self.log_released(conn, queries);
         let now = self.runtime.now();
         member.heard = now;
         let mut guard = self.lock();
@@ -329,11 +410,38 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             }
             return;
         }
+        // The usual case under load: it goes to the next in line, and nothing else follows.
+        if let [Action::Grant { waiter, conn: ConnId { slot, .. } }] = state.actions[..] {
+            state.actions.clear();
+            let member = state.lend(slot);
+            let settled = state.cells.settle(waiter, Outcome::Granted(member));
+            let ring = state.is_due_earlier() | listening;
+            drop(guard);
+            if ring {
+                self.signal.raise();
+            }
+            match settled {
+                Ok(waker) => waker.wake(),
+                Err(_dropped) => debug_assert!(false, "{UNKNOWN_WAITER}: {waiter:?}"),
+            }
+            return;
+        }
         let mut effects = Effects::new();
         effects.ring = listening;
         self.carry_out(state, now, &mut effects);
         drop(guard);
         self.run(effects);
+    }
+}
+
+const UNKNOWN_WAITER: &str = "an answer for a waiter that is gone";
+
+/// The turn of whoever is logging, which ends also where a subscriber panics.
+struct Emitting<'a, R: Runtime, M: Manager>(&'a Shared<R, M>);
+
+impl<R: Runtime, M: Manager> Drop for Emitting<'_, R, M> {
+    fn drop(&mut self) {
+        self.0.lock().emitting = false;
     }
 }
 
@@ -362,7 +470,8 @@ impl<M: Manager> State<M> {
             }
             Action::Reject { waiter, reason } => {
                 let error = notices::acquire_error(reason, now, &self.sites);
-                effects.reports.push(Report::Rejected(error.clone()));
+                self.reports.push(Report::Rejected(error.clone()));
+                effects.emit = true;
                 self.settle(waiter, Outcome::Rejected(error), effects);
             }
             Action::Connect { conn, host, deadline } => {
@@ -387,7 +496,7 @@ impl<M: Manager> State<M> {
             Ok(waker) => effects.wake(waker),
             // Cannot happen: the machine answers live waiters only. Should it, the connection must not be lost unseen.
             Err(outcome) => {
-                debug_assert!(false, "an answer for a waiter that is gone: {waiter:?}");
+                debug_assert!(false, "{UNKNOWN_WAITER}: {waiter:?}");
                 if let Outcome::Granted(member) = outcome {
                     effects.members.push(member);
                 }
@@ -399,7 +508,6 @@ impl<M: Manager> State<M> {
         let Some(entry) = self.entry(conn) else { return };
         let (abort, stop) = (entry.abort.take(), entry.stop.take());
         let command = match (std::mem::replace(&mut entry.place, Place::Empty), stop) {
-            (Place::Here(member), _) => Command::Close { conn, member: Some(member), how },
             (Place::Lent, stop) => {
                 // Its holder keeps the object; the socket is cut from here.
                 effects.aborts.extend(abort);
@@ -408,7 +516,12 @@ impl<M: Manager> State<M> {
                     None => Command::Close { conn, member: None, how },
                 }
             }
-            (Place::Job | Place::Empty, _) => Command::Close { conn, member: None, how },
+            (place, stop) => {
+                // Foreign objects: not dropped under the lock.
+                effects.handles.push((abort, stop));
+                let member = if let Place::Here(member) = place { Some(member) } else { None };
+                Command::Close { conn, member, how }
+            }
         };
         self.commands.push(command);
     }
@@ -425,7 +538,8 @@ impl<M: Manager> State<M> {
                 effects.wake(waker);
             }
         }
-        effects.reports.push(notices::resolve(notice, &self.sites));
+        self.reports.push(notices::resolve(notice, &self.sites));
+        effects.emit = true;
     }
 
     /// The entry of a connection that is still current.

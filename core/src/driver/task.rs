@@ -7,13 +7,15 @@
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::command::Command;
 use super::effects::Effects;
-use super::hooks::Hook;
+use super::hooks::{self, Hook};
 use super::member::Member;
 use super::shared::{Handle, Place, State};
+use super::signal::SlotSignal;
 use crate::manager::Manager;
 use crate::pool::{Check, CloseHow, ConnId, Event, Fault, FaultClass, HostId, ResetHow, ServerFacts};
 use crate::runtime::{Runtime, Timer};
@@ -165,18 +167,18 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             if let Poll::Ready(done) = job.poll(&waker) {
                 let conn = job.conn;
                 self.jobs[slot] = None;
-                self.finish(conn, done, waker);
+                self.finish(conn, done, waker, signal);
                 finished = true;
             }
         }
         finished
     }
 
-    fn finish(&mut self, conn: ConnId, done: Done<M::Connection>, waker: Waker) {
+    fn finish(&mut self, conn: ConnId, done: Done<M::Connection>, waker: Waker, signal: Arc<SlotSignal>) {
         let shared = &self.shared;
         let (member, event) = match done {
             Done::Connected(Ok((connection, facts))) => {
-                let member = Box::new(Member { conn, connection, waker, heard: shared.runtime.now() });
+                let member = Box::new(Member { conn, connection, waker, signal, heard: shared.runtime.now() });
                 (Some(member), Event::Connected { conn, facts })
             }
             Done::Connected(Err(fault)) => (None, Event::ConnectFailed { conn, fault: Box::new(fault) }),
@@ -210,8 +212,8 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         if let Some(member) = member {
             state.put_back(member, &mut effects);
             if let Some(entry) = state.entry(conn) {
-                entry.abort = abort;
-                entry.stop = stop.or(entry.stop.take());
+                let stop = stop.and_then(|stop| entry.stop.replace(stop));
+                effects.handles.push((std::mem::replace(&mut entry.abort, abort), stop));
             }
         }
         shared.step(&mut state, now, event, &mut effects);
@@ -257,7 +259,7 @@ async fn connect<R: Runtime, M: Manager>(
     deadline: Instant,
 ) -> Result<(M::Connection, ServerFacts), Fault> {
     let (mut connection, facts) = shared.manager.connect(host, deadline).await?;
-    run_hook(&shared.hooks.after_connect, "after_connect", &mut connection).await?;
+    run_hook(shared, &shared.hooks.after_connect, "after_connect", &mut connection).await?;
     Ok((connection, facts))
 }
 
@@ -268,16 +270,19 @@ async fn reset<R: Runtime, M: Manager>(
     deadline: Instant,
 ) -> Result<(), Fault> {
     shared.manager.reset(connection, how, deadline).await?;
-    run_hook(&shared.hooks.after_release, "after_release", connection).await
+    run_hook(shared, &shared.hooks.after_release, "after_release", connection).await
 }
 
-async fn run_hook<C>(hook: &Option<Hook<C>>, name: &str, connection: &mut C) -> Result<(), Fault> {
-    match hook {
-        None => Ok(()),
-        Some(hook) => hook(connection).await.map_err(|error| {
-            Fault::new(FaultClass::Transient, format!("the {name} hook refused the connection: {error}"))
-        }),
-    }
+/// The machine's deadline for the whole job ends a hook that does not.
+async fn run_hook<R: Runtime, M: Manager>(
+    shared: &Handle<R, M>,
+    hook: &Option<Hook<M::Connection>>,
+    name: &str,
+    connection: &mut M::Connection,
+) -> Result<(), Fault> {
+    let Some(hook) = hook else { return Ok(()) };
+    let outcome = hook(connection).await;
+    hooks::verdict(name, Some(outcome), &shared.manager, connection)
 }
 
 impl<R: Runtime, M: Manager> Future for Background<R, M> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use super::effects::Effects;
 use super::member::Member;
 use crate::error::AcquireError;
 use crate::pool::WaiterId;
@@ -37,6 +36,12 @@ const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 impl<C> Cells<C> {
     pub(crate) fn new() -> Self {
         Cells { cells: Vec::new(), free: Vec::new(), minted: 0, strays: BTreeMap::new() }
+    }
+
+    /// Cells that exist, used or not.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
     }
 
     /// A new id: larger than every one before.
@@ -77,13 +82,13 @@ impl<C> Cells<C> {
         }
     }
 
-    /// Takes the answer, or registers the waker.
-    pub(crate) fn poll(&mut self, waiter: WaiterId, waker: &Waker, effects: &mut Effects<C>) -> Outcome<C> {
+    /// Takes the answer, or registers the waker; what it replaces goes to `stale`, to be dropped after unlocking.
+    pub(crate) fn poll(&mut self, waiter: WaiterId, waker: &Waker, stale: &mut Option<Waker>) -> Outcome<C> {
         let Some(index) = self.index(waiter) else { return Outcome::Rejected(AcquireError::Closed) };
         let cell = &mut self.cells[index as usize];
         if let Some(registered) = &mut cell.waker {
             if !registered.will_wake(waker) {
-                effects.stale = Some(std::mem::replace(registered, waker.clone()));
+                *stale = Some(std::mem::replace(registered, waker.clone()));
             }
             return Outcome::Waiting;
         }
@@ -91,9 +96,9 @@ impl<C> Cells<C> {
     }
 
     /// Takes the cell away, with what was in it.
-    pub(crate) fn remove(&mut self, waiter: WaiterId, effects: &mut Effects<C>) -> Option<Outcome<C>> {
+    pub(crate) fn remove(&mut self, waiter: WaiterId, stale: &mut Option<Waker>) -> Option<Outcome<C>> {
         let index = self.index(waiter)?;
-        effects.stale = self.cells[index as usize].waker.take();
+        *stale = self.cells[index as usize].waker.take();
         Some(self.vacate(waiter, index))
     }
 

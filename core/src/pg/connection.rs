@@ -254,7 +254,7 @@ impl Connection {
     pub fn submit(&mut self, now: Instant, request: Request<'_>) -> Result<RequestId, SubmitError> {
         self.check_ready()?;
         let id = self.enqueue(now, &request, false)?;
-        self.queries += 1;
+        self.queries += u64::from(self.pending.back().is_some_and(|exchange| exchange.kind.runs()));
         Ok(id)
     }
 
@@ -429,7 +429,8 @@ impl Connection {
         self.outgoing.len()
     }
 
-    /// Requests submitted since the last call and not un-queued: the pool counts them against max_queries.
+    /// Requests submitted since the last call and not un-queued that run something (preparing a statement under a name,
+    /// and closing one, do not): the pool counts them against max_queries.
     pub fn take_queries(&mut self) -> u64 {
         std::mem::take(&mut self.queries)
     }

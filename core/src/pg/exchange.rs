@@ -92,6 +92,17 @@ pub(super) enum Kind {
     Close,
 }
 
+impl Kind {
+    /// Whether it runs something, and so counts as a query. Preparing a named statement and closing do not.
+    pub(super) fn runs(&self) -> bool {
+        match self {
+            Kind::Simple | Kind::Query | Kind::OpenPortal(_) => true,
+            Kind::Prepare(draft) => draft.name.is_empty(),
+            Kind::Close => false,
+        }
+    }
+}
+
 /// A statement that is being described.
 pub(super) struct Draft {
     pub(super) name: Arc<str>,

@@ -152,7 +152,7 @@ impl Connection {
             later.start -= length;
             later.end -= length;
         }
-        self.queries = self.queries.saturating_sub(1);
+        self.queries = self.queries.saturating_sub(u64::from(exchange.kind.runs()));
         for name in &exchange.closes {
             self.statements.close(name.clone());
         }

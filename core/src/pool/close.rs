@@ -126,17 +126,16 @@ impl Machine {
     }
 
     /// Connections past their lifetime or before a recycle mark, a few at a time: each one waits for its replacement
-    /// where there is room for one and the server can be reached.
+    /// where one is on its way, or there is room for one, and the server can be reached.
     fn retire_doomed(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let doomed = |index: u32| match self.slots.get(index) {
             Slot::Idle { life, .. } if self.is_doomed(life, now) => Some((index, *life)),
             _ => None,
         };
         let doomed: Vec<(u32, Life)> = self.slots.idle_stack().iter().filter_map(|&index| doomed(index)).collect();
-        for (left, (index, life)) in (1..=doomed.len() as u32).rev().zip(doomed) {
-            let good = self.slots.open() - left;
-            let replaceable = self.slots.total() < self.config.max_size && self.bad_link().is_none();
-            if good < self.config.min_size && replaceable {
+        for (index, life) in doomed {
+            let coming = self.slots.connecting() > 0 || self.slots.total() < self.config.max_size;
+            if self.slots.open() <= self.config.min_size && coming && self.bad_link().is_none() {
                 return;
             }
             if self.slots.closing() >= self.config.max_connecting.max(1) {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::{Link, Rng};
-use super::event::{Action, Event, Fault};
+use super::event::{Action, ConnId, Event, Fault};
 use super::notice::{Counts, Holder, Notice, ShutdownReport, State};
-use super::slot::{Slot, Slots};
+use super::slot::{Lease, Slot, Slots};
 use super::stats::{SlowWaits, Stats, Totals};
 use super::timer::{Bound, TimerKind};
 use super::waiters::Waiters;
@@ -137,6 +137,14 @@ pub(super) struct Outage {
 pub(super) struct Recovery {
     pub(super) since: Instant,
     pub(super) attempts: u32,
+}
+
+/// What the driver asks about a lease, off the hot path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTimes {
+    pub(crate) arrival: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) since: Instant,
 }
 
 impl Machine {
@@ -314,6 +322,16 @@ impl Machine {
         }
         holders.sort_unstable_by_key(|holder| (holder.since, holder.conn));
         holders
+    }
+
+    /// When whoever holds `conn` asked for it, until when they would have waited, and when they got it.
+    pub(crate) fn lease_times(&self, conn: ConnId) -> Option<LeaseTimes> {
+        match self.slots.find(conn) {
+            Some(&Slot::Lent { lease: Lease { arrival, deadline, since, .. }, .. }) => {
+                Some(LeaseTimes { arrival, deadline, since })
+            }
+            _ => None,
+        }
     }
 
     /// When the acquire that is next in line arrived.

@@ -1,5 +1,5 @@
-//! Installing PostgreSQL where that is one harmless command: as root on Debian and Ubuntu, which in practice is a
-//! container or a CI machine.
+//! Installing PostgreSQL, or PgBouncer, where that is one harmless command: as root on Debian and Ubuntu, which in
+//! practice is a container or a CI machine.
 
 use crate::state::{self, FileLock};
 use crate::{Error, Result};
@@ -7,30 +7,54 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const COMMAND: &str = "apt-get update && apt-get install -y --no-install-recommends postgresql";
-
 /// postgresql-common reads this folder before it makes a cluster for a new server package. Without it the package
 /// would start a server of its own.
 const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.d";
 
 /// Installs PostgreSQL with apt-get, once for all test processes (`is_there` is asked again under the lock).
 pub(super) fn install(is_there: impl Fn() -> bool) -> Result<()> {
+    match forbidden() {
+        Some(why) => Err(advice(&format!("no PostgreSQL found on this machine{why}"))),
+        None => {
+            prevent_own_cluster()?;
+            install_package("postgresql", is_there)
+        }
+    }
+}
+
+/// Installs PgBouncer in the same way.
+pub(crate) fn install_pgbouncer(is_there: impl Fn() -> bool) -> Result<()> {
+    match forbidden() {
+        Some(why) => Err(Error::NoPostgres(format!(
+            "no PgBouncer found on this machine{why}. To get one: `sudo apt-get install -y --no-install-recommends \
+             pgbouncer`, or the package `pgbouncer` of another system."
+        ))),
+        None => install_package("pgbouncer", is_there),
+    }
+}
+
+/// Why nothing can be installed here, if so.
+fn forbidden() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
-        return Err(advice("no PostgreSQL found on this machine"));
+        return Some("");
     }
-    if std::env::var_os("PGWEIR_NO_INSTALL").is_some_and(|value| !value.is_empty()) {
-        return Err(advice("no PostgreSQL found on this machine, and PGWEIR_NO_INSTALL forbids installing it"));
-    }
+    let forbidden = std::env::var_os("PGWEIR_NO_INSTALL").is_some_and(|value| !value.is_empty());
+    forbidden.then_some(", and PGWEIR_NO_INSTALL forbids installing it")
+}
+
+fn install_package(package: &str, is_there: impl Fn() -> bool) -> Result<()> {
     let base = state::base_folder(true);
     let _lock = FileLock::acquire(&state::folder(&base, "locks")?.join("install.lock"))?;
     if is_there() {
         return Ok(());
     }
-    announce();
-    prevent_own_cluster()?;
+    let command = format!("apt-get update && apt-get install -y --no-install-recommends {package}");
+    announce(&command);
     let output = Command::new("sh")
-        .args(["-c", COMMAND])
+        .args(["-c", &command])
         .env("DEBIAN_FRONTEND", "noninteractive")
+        // Single-user mode, as far as packages are concerned: they start no service.
+        .env("RUNLEVEL", "1")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
@@ -42,7 +66,7 @@ pub(super) fn install(is_there: impl Fn() -> bool) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let tail: Vec<&str> = text.lines().rev().take(20).collect();
     let output_tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-    Err(Error::Failed { what: format!("`{COMMAND}`: {}", output.status), output: output_tail })
+    Err(Error::Failed { what: format!("`{command}`: {}", output.status), output: output_tail })
 }
 
 /// The error that says which one command gives this machine a PostgreSQL.
@@ -68,8 +92,8 @@ pub(super) fn advice(why: &str) -> Error {
 }
 
 #[allow(clippy::print_stderr, reason = "whoever waits for a first run has to know that it installs something")]
-fn announce() {
-    eprintln!("pgweir-tests: no PostgreSQL here; installing it: {COMMAND}");
+fn announce(command: &str) {
+    eprintln!("pgweir-tests: not on this machine yet: {command}");
 }
 
 fn prevent_own_cluster() -> Result<()> {

@@ -2,11 +2,11 @@
 
 mod binaries;
 mod builder;
-mod install;
+pub(crate) mod install;
 mod postmaster;
 mod session;
 mod template;
-mod user;
+pub(crate) mod user;
 mod watcher;
 
 pub use builder::{Auth, LocalPostgresBuilder};
@@ -325,6 +325,11 @@ impl LocalPostgres {
     #[track_caller]
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(crate::poll_until(LIMIT, condition), "{what}: not within {LIMIT:?}\n{}", self.log_tail());
+    }
+
+    /// Whom the server's programs run as.
+    pub(crate) fn run_as(&self) -> Option<&RunAs> {
+        self.server.run_as.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 /// Another user to run PostgreSQL's programs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RunAs {
+pub(crate) struct RunAs {
     pub(super) name: &'static str,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -33,7 +33,7 @@ pub(super) fn server_user() -> Result<Option<RunAs>> {
 
 /// A command that runs as that user, with no environment of PostgreSQL's own, English messages, a working folder that
 /// it can enter, and a process group of its own, so that Ctrl-C in a terminal reaches only the test process.
-pub(super) fn command(program: &Path, run_as: Option<&RunAs>, folder: &Path) -> Command {
+pub(crate) fn command(program: &Path, run_as: Option<&RunAs>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         command.env_remove(name);

@@ -75,6 +75,18 @@ fn the_cache_is_off() {
             assert_eq!(crate::sqlstate(client.query("SELECT 1/$1::int", &[&0]).await), "22012");
             let mut stream = client.query_raw("SELECT generate_series(1, 3)", &[]).await.unwrap();
             assert!(stream.next().await.unwrap().is_some());
+            drop(stream);
+            let statement = client.prepare("SELECT $1::int * 2, 'red'::pg_temp.colour").await.unwrap();
+            assert_eq!((statement.params().len(), statement.columns()[1].type_().name()), (1, "colour"));
+            let row = client.query_one(&statement, &[&n]).await.unwrap();
+            assert_eq!(row.get::<_, i32>(0), 2 * n);
+            let results = client
+                .pipeline(&[(&statement, &[&n]), (&"SELECT 1/$1::int", &[&0]), (&"SELECT $1::int", &[&n])])
+                .await
+                .unwrap();
+            assert_eq!(results[0].as_ref().unwrap().rows[0].get::<_, i32>(0), 2 * n);
+            assert_eq!(results[1].as_ref().unwrap_err().code().unwrap().code(), "22012");
+            assert_eq!(results[2].as_ref().unwrap().rows[0].get::<_, i32>(0), n);
         }
         assert_eq!((prepared(&mut client).await, client.statement_cache().len), (0, 0));
     });

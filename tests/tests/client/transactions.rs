@@ -161,6 +161,24 @@ fn dropped_begins() {
     });
 }
 
+/// A transaction after something that was dropped waits for the end of that, and no longer.
+#[test]
+fn after_a_dropped_query() {
+    run(|_| async {
+        let config = named("transactions-after").max_size(1).command_timeout(Duration::from_secs(5));
+        let pool = open(config).await;
+        let mut client = pool.get().await.unwrap();
+        for polls_of_it in [1, 2, 20, 200] {
+            drop(polls(client.query("SELECT pg_sleep(0.02)", &[]), polls_of_it).await);
+            let mut transaction = client.transaction().await.expect("no timeout");
+            assert_eq!(transaction.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+            drop(polls(transaction.query("SELECT pg_sleep(0.02)", &[]), polls_of_it).await);
+            transaction.rollback().await.unwrap();
+            assert_eq!(client.transaction_status(), TransactionStatus::Idle);
+        }
+    });
+}
+
 /// Polls a future so often, yielding in between, and drops it.
 async fn polls<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);

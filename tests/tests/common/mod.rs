@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary includes this and uses its own part of it")]
 
+pub mod sampler;
 pub mod trace;
 
 use std::future::Future;

@@ -137,10 +137,14 @@ fn floods_are_bounded_and_block_nobody() {
             let began = Instant::now();
             // Lent, used and given back while it roars, on a runtime's thread and on a bare one.
             for _ in 0..10 {
-                match pool.get_timeout(ms(900)).await {
-                    Ok(lease) => thread::spawn(move || drop(lease)).join().expect("no panic"),
-                    Err(error) => panic!("{error}"),
-                }
+                let lease = pool.get_timeout(ms(900)).await.expect("a connection");
+                let drop_here = move || {
+                    let began = Instant::now();
+                    drop(lease);
+                    began.elapsed()
+                };
+                let took = thread::spawn(drop_here).join().expect("no panic");
+                assert!(took < ms(250), "a drop posts an event and returns, it took {took:?}");
             }
             assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
             let began = Instant::now();

@@ -17,20 +17,20 @@
 //! | 7 | All reach their lifetime together | `pool/recycling::peers_7_connections_opened_together_do_not_end_together` |
 //! | 8 | A recovery herd | `outage::twenty_callers_make_no_storm`, `pool/outage::peers_8_under_load_an_outage_of_20_s_sees_at_most_25_attempts_one_at_a_time` |
 //! | 9 | A failed connect wakes nobody | `limits::a_failed_connect_wakes_its_waiter_at_the_next_success`, `pool/outage::peers_9_a_failed_connect_is_followed_by_another_that_serves_the_waiter` |
-//! | 10 | Barging | `pool/lending::peers_10_nobody_barges_past_a_queue` |
-//! | 11 | Lost wake-ups under cancellation | `pool/lending::peers_11_a_grant_to_a_dropped_acquire_goes_to_the_next_waiter`, `pool/random::random_sequences_keep_every_guarantee_and_heal` |
-//! | 12 | Resize breaks the cap | `pool/recycling::peers_12_no_resize_breaks_the_cap`, `pool/recycling::peers_12_a_resize_closes_surplus_connects_and_idle_ones_first` |
+//! | 10 | Barging | `pool/lending::peers_10_nobody_barges_past_a_queue`, `stories/acquiring::first_come_first_served` |
+//! | 11 | Lost wake-ups under cancellation | `pool/lending::peers_11_a_grant_to_a_dropped_acquire_goes_to_the_next_waiter`, `pool/random::random_sequences_keep_every_guarantee_and_heal`, `stories/acquiring::many_dropped_acquires` |
+//! | 12 | Resize breaks the cap | `pool/recycling::peers_12_no_resize_breaks_the_cap`, `pool/recycling::peers_12_a_resize_closes_surplus_connects_and_idle_ones_first`, `stories/sizing::resized_while_lent` |
 //! | 13 | Counters drift | `pool/random::random_sequences_keep_every_guarantee_and_heal`, `pool/reporting::r_4_1_the_numbers_of_a_short_story` |
-//! | 14 | The reaper fights min_size or resets the idle clock | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time`, `pool/checking::peers_14_touching_a_connection_resets_nothing` |
-//! | 15 | Reaping is coarse | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time` |
-//! | 16 | A ping for every acquire | `pool/checking::peers_16_a_recently_used_connection_is_lent_without_a_round_trip` |
+//! | 14 | The reaper fights min_size or resets the idle clock | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time`, `pool/checking::peers_14_touching_a_connection_resets_nothing`, `stories/recycling::by_idle_time` |
+//! | 15 | Reaping is coarse | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time`, `stories/recycling::by_idle_time` |
+//! | 16 | A ping for every acquire | `pool/checking::peers_16_a_recently_used_connection_is_lent_without_a_round_trip`, `stories/validating::by_interval` |
 //! | 17 | A demoted primary passes its check | `roles::a_demoted_primary_fails_one_write_and_serves_no_more`, `roles::a_validation_asks_for_the_role`, `roles::a_standby_serves_only_those_who_want_it`, `pool/checking::peers_17_a_reset_that_finds_the_role_changed_makes_the_siblings_suspect` |
 //! | 18 | close() returns while connections live, or never | `lifecycle::a_shutdown_deadline_is_enforced`, `pool/ending::peers_18_the_end_waits_for_what_is_still_open` |
-//! | 19 | Session state leaks to the next user | `pool/lending::peers_19_the_reset_policy_applies_to_clean_returns_but_not_to_unseen_grants` |
+//! | 19 | Session state leaks to the next user | `pool/lending::peers_19_the_reset_policy_applies_to_clean_returns_but_not_to_unseen_grants`, `stories/resetting::nothing` |
 //! | 20 | A stream dropped half-way poisons the next query | `client/streams::dropped_half_way` |
-//! | 21 | Statement caches without bound, or behind PgBouncer | `client/statements::the_cache_is_bounded`, `client/statements::the_cache_is_off` |
+//! | 21 | Statement caches without bound, or behind PgBouncer | `client/statements::the_cache_is_bounded`, `client/statements::the_cache_is_off`, `stories/pgbouncer::everything_works_without_a_statement_cache` |
 //! | 22 | Dropping a lease needs a runtime | `lifecycle::a_lease_may_end_on_a_thread_without_a_runtime`, `lifecycle::a_runtime_that_goes_first_ends_its_pools`, `client/cancelling::dropped_outside_the_runtime` |
-//! | 23 | Rotated credentials need a new pool | `limits::a_bad_password_is_not_hammered` |
+//! | 23 | Rotated credentials need a new pool | `stories/hooks::rotated_credentials`, `limits::a_bad_password_is_not_hammered` |
 //! | 24 | No figures for waiting | `pool/reporting::r_4_1_the_numbers_of_a_short_story` |
 //! | 25 | "Exhausted" is said of a database that is down | `outage::an_acquire_during_an_outage_tells_the_truth_soon`, `outage::twenty_callers_make_no_storm` |
 //! | 26 | One failed request per dead connection | `outage::a_restart_while_idle_costs_nobody_anything`, `outage::a_restart_under_load_costs_a_query_per_connection_at_most`, `pool/checking::peers_26_after_a_restart_nobody_but_the_first_sees_an_error` |
@@ -46,7 +46,7 @@
 //! | 36 | A shutdown deadline that is not enforced | `lifecycle::a_shutdown_deadline_is_enforced`, `pool/ending::peers_36_a_lease_that_is_never_returned_is_cut_off_with_a_notice` |
 //! | 37 | Acquire is not bounded when backends are frozen | `silent::a_frozen_server_delays_nobody_beyond_his_timeout` |
 //! | 38 | A role limit fails callers instead of queueing them | `limits::a_role_limit_makes_callers_wait_not_fail`, `pool/outage::peers_38_a_full_server_makes_callers_wait_and_growth_slow`, `pool/outage::peers_38_a_success_from_before_a_refusal_brings_no_second_burst` |
-//! | 39 | A waiter that loses a race goes to the back | `pool/lending::peers_39_a_failed_socket_check_puts_the_waiter_back_at_the_head` |
+//! | 39 | A waiter that loses a race goes to the back | `pool/lending::peers_39_a_failed_socket_check_puts_the_waiter_back_at_the_head`, `stories/acquiring::first_come_first_served` |
 //! | 40 | Age kept under a reused id | `pool/lending::peers_40_age_belongs_to_the_connection_not_to_its_slot` |
 //! | 41 | Degraded for life; a leak improves health; looking moves it | `health::an_outage_is_never_called_connected`, `pool/reporting::peers_41_slow_acquires_degrade_for_a_while_and_not_for_life`, `pool/reporting::peers_41_a_leak_never_makes_health_better`, `pool/reporting::reading_health_changes_nothing_and_moves_no_timestamp` |
 //! | 42 | Every attempt is "attempt 1" | `outage::the_schedule_never_ends`, `outage::an_idle_pool_follows_the_schedule` |

@@ -141,7 +141,8 @@ fn a_crash_under_load_is_survived() {
 fn a_crashed_backend_takes_its_siblings_along_but_no_caller() {
     run(async |trace| {
         let server = LocalPostgres::start().expect("a server");
-        let pool = open(config(&server.url(), "crashed-backend").min_size(4).max_size(4)).await;
+        let patient = config(&server.url(), "crashed-backend").min_size(4).max_size(4);
+        let pool = open(patient.outage_grace(Duration::from_secs(20))).await;
         let mut lease = pool.get().await.expect("a connection");
         let victim = lease.backend_pid() as u32;
         let sibling = pool.get().await.expect("a connection");

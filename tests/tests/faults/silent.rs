@@ -120,25 +120,26 @@ fn a_connection_that_failed_its_validation_never_comes_back() {
     });
 }
 
-/// PEERS 3: six stale dead connections, and a caller with time for one and a half validations. The first failure makes
+/// PEERS 3: six stale dead connections, and a caller with time for less than two validations. The first failure makes
 /// the siblings suspect, they are checked beside one another, and the caller gets a new connection in time.
 #[test]
 fn stale_connections_share_one_deadline() {
     run(async |_trace| {
         let (proxy, name) = (proxy(), unique("stale"));
         let url = server().url_via(proxy.port());
-        let slow = config(&url, &name).min_size(6).max_size(6).validation_interval(ms(20)).validation_timeout(ms(800));
+        let slow =
+            config(&url, &name).min_size(6).max_size(6).validation_interval(ms(20)).validation_timeout(ms(2_000));
         let pool = open(slow).await;
         go_stale(&pool).await;
         proxy.black_hole(Scope::Existing);
         let began = Instant::now();
-        let mut lease = pool.get_timeout(ms(1_300)).await.expect("in time");
+        let mut lease = pool.get_timeout(ms(3_500)).await.expect("in time");
         lease.batch_execute("SELECT 1").await.expect("it works");
         let took = began.elapsed();
-        assert!(took < ms(1_200), "{took:?}");
+        assert!(took < ms(3_500), "{took:?}");
         until("all six are new", || pool.status().idle == 5 && pool.status().closing == 0).await;
         // One, then four at a time (max_connecting): three rounds instead of six.
-        assert!(began.elapsed() < ms(3_400), "replaced one after another: {:?}", began.elapsed());
+        assert!(began.elapsed() < ms(9_000), "replaced one after another: {:?}", began.elapsed());
     });
 }
 

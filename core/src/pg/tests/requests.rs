@@ -88,6 +88,7 @@ fn an_error_ends_a_request_and_not_the_connection() {
 fn a_prepared_query_binds_and_reads_binary() {
     let mut connection = ready();
     let statement = prepare(&mut connection, "SELECT name FROM t WHERE id = $1");
+    assert_eq!(connection.take_queries(), 0, "nothing has run");
     assert_eq!(statement.params(), [Type::INT4]);
     assert!(statement.columns()[0].binary);
     connection.submit(T0, Request::Query { statement: &statement, params: &[&7_i32], fetch: Fetch::All }).unwrap();
@@ -99,6 +100,13 @@ fn a_prepared_query_binds_and_reads_binary() {
     let answer = [empty(b'2'), wire::row(&["x"]), complete("SELECT 1"), wire::ready(b'I')];
     connection.receive(T0, &answer.concat()).unwrap();
     assert_eq!(words(&mut connection), ["row x", "complete Some(1) SELECT 1", "done Idle"]);
+    assert_eq!(connection.take_queries(), 1);
+    let id = connection.submit(T0, Request::Prepare { sql: "later", types: &[] }).unwrap();
+    connection.abandon(id);
+    let id =
+        connection.submit(T0, Request::Query { statement: &statement, params: &[&7_i32], fetch: Fetch::All }).unwrap();
+    connection.abandon(id);
+    assert_eq!(connection.take_queries(), 0, "neither was begun");
 }
 
 #[test]

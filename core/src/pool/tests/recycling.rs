@@ -144,6 +144,37 @@ fn recycle_replaces_idle_ones_in_turn_and_lent_ones_on_return() {
 }
 
 #[test]
+fn a_connect_under_way_at_a_recycle_is_replaced_too() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 4, ..config() });
+    rig.lease();
+    let waiter = rig.acquire();
+    let early = rig.take_connects()[0];
+    rig.event(Event::Recycle);
+    rig.connected(early);
+    assert_eq!(rig.granted(waiter), None, "Fresh: not from before a recycle");
+    rig.connect_all();
+    assert!(rig.granted(waiter).is_some_and(|conn| conn != early));
+}
+
+#[test]
+fn replacements_on_their_way_are_waited_for_also_when_they_fill_the_pool() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 4, max_size: 8, max_connecting: 8, ..config() });
+    let old = rig.unlent();
+    rig.event(Event::Recycle);
+    let on_their_way = rig.take_connects();
+    assert_eq!((on_their_way.len(), rig.counts().total), (4, 8));
+    rig.event(Event::Tick);
+    rig.acquire();
+    assert!(rig.take_closes().is_empty(), "replaced before retired");
+    for (retired, conn) in on_their_way.into_iter().enumerate() {
+        assert_eq!(rig.take_closes().len(), usize::from(retired > 0), "one for one");
+        rig.connected(conn);
+    }
+    rig.connect_all();
+    assert!(rig.unlent().iter().all(|conn| !old.contains(conn)));
+}
+
+#[test]
 fn a_connection_that_waits_for_its_replacement_is_not_lent_any_more() {
     let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 2, ..config() });
     rig.event(Event::Recycle);

@@ -8,7 +8,7 @@ use crate::runtime::Runtime;
 use crate::time::Instant;
 
 /// The future's result, or `None` once the deadline has passed; the future is dropped then.
-pub(super) async fn within<R: Runtime, F: Future>(runtime: &R, deadline: Instant, future: F) -> Option<F::Output> {
+pub(crate) async fn within<R: Runtime, F: Future>(runtime: &R, deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut timer = None;
     poll_fn(|cx| {
