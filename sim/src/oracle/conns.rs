@@ -108,6 +108,15 @@ impl Is {
     }
 }
 
+/// What is over because it took too long.
+#[derive(Debug, Default)]
+pub(super) struct Expired {
+    /// When the connects started.
+    pub(super) connects: Vec<Instant>,
+    /// When the connections were opened whose check failed.
+    pub(super) lives: Vec<Instant>,
+}
+
 /// All connections, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
@@ -252,12 +261,11 @@ impl Conns {
         self.iter().find(|(_, conn)| conn.is.deadline() < now).map(|(id, conn)| (id, conn.is))
     }
 
-    /// What is over by itself at `now`: checks and resets have failed, closed slots are free. Returns the connects
-    /// that took too long, with their start.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Instant> {
-        let mut late = Vec::new();
+    /// What is over by itself at `now`: checks and resets have failed, closed slots are free.
+    pub(super) fn expire(&mut self, now: Instant) -> Expired {
+        let mut expired = Expired::default();
         if now < self.due {
-            return late;
+            return expired;
         }
         self.due = Instant::MAX;
         for slot in 0..self.table.len() {
@@ -269,16 +277,19 @@ impl Conns {
             }
             match conn.is {
                 Is::Connecting { since, .. } => {
-                    late.push(since);
+                    expired.connects.push(since);
                     self.put(id, Is::Dead);
                 }
-                Is::Validating { .. } => self.died(id),
+                Is::Validating { .. } => {
+                    expired.lives.push(conn.opened);
+                    self.died(id);
+                }
                 Is::Resetting { .. } => self.put(id, Is::Dead),
                 Is::Closing { .. } => self.put(id, Is::Vacant),
                 _ => {}
             }
         }
-        late
+        expired
     }
 
     /// Everything is gone.

@@ -14,9 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::pool::{
-    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Notice, Reject, ShutdownReport, State, Stats, WaiterId,
-};
+use pgweir_core::pool::{Action, ConnId, Counts, Event, Fate, Notice, Reject, ShutdownReport, State, Stats, WaiterId};
 use pgweir_core::time::Instant;
 
 use conns::{Conns, Is, Lease};
@@ -71,7 +69,7 @@ pub(crate) struct Oracle {
     link: Link,
     /// The state that was last announced.
     state: State,
-    /// Since when the pool says that it is down, unless a connection has been sound since.
+    /// Since when the pool says that it is down.
     down_since: Option<Instant>,
     step: Step,
     seen: Seen,
@@ -91,10 +89,6 @@ struct Step {
     /// Whether it is an acquire: one that is refused at once is demand while it is handled.
     asked: bool,
     nudge: bool,
-    /// Sound connections before it.
-    sound_before: u32,
-    /// The lease that ends with it. What was due before comes first, and may still be about the lease.
-    ended: Option<(ConnId, Lease)>,
     /// A suspected lease that ended: it must be announced.
     resolved: Option<ConnId>,
 }
@@ -153,9 +147,13 @@ impl Oracle {
     }
 
     fn told(&mut self, now: Instant, event: &Event) {
-        self.step = Step { sound_before: self.conns.sound(), ..Step::default() };
-        for started in self.conns.expire(now) {
-            self.link.failed(now, started, None);
+        self.step = Step::default();
+        let expired = self.conns.expire(now);
+        for opened in expired.lives {
+            self.link.lost(now, opened, &self.config);
+        }
+        for started in expired.connects {
+            self.link.failed(now, started, None, &self.config);
         }
         match event {
             Event::Acquire { waiter, deadline, leak_after, .. } => {
@@ -205,7 +203,7 @@ impl Oracle {
             }
             Event::ConnectFailed { conn, fault } => {
                 if let Is::Connecting { since, .. } = self.conns.is(*conn) {
-                    self.link.failed(now, since, Some(fault.class));
+                    self.link.failed(now, since, Some(fault.class), &self.config);
                     self.conns.put(*conn, Is::Vacant);
                 }
             }
@@ -275,7 +273,6 @@ impl Oracle {
     }
 
     fn ended(&mut self, id: ConnId, lease: &Lease) {
-        self.step.ended = Some((id, *lease));
         if lease.reports > 0 {
             self.step.resolved = Some(id);
         }
@@ -283,7 +280,7 @@ impl Oracle {
 
     fn died(&mut self, now: Instant, id: ConnId) {
         if let Some(conn) = self.conns.get(id) {
-            self.link.lost(now, conn.opened);
+            self.link.lost(now, conn.opened, &self.config);
         }
         self.conns.died(id);
     }
@@ -329,10 +326,7 @@ impl Oracle {
                 self.conns.put(*conn, Is::Resetting { deadline: *deadline, suspicion });
                 Ok(())
             }
-            Action::Close { conn, deadline, reason, how } => {
-                let cut = (*reason, *how) == (CloseReason::Shutdown, CloseHow::Abort);
-                self.closes(now, *conn, *deadline, cut)
-            }
+            Action::Close { conn, deadline, .. } => self.closes(now, *conn, *deadline),
             Action::Notice(notice) => self.noticed(now, notice),
         }
     }
@@ -365,7 +359,7 @@ impl Oracle {
             Reject::WouldBlock => asker.deadline <= asker.arrival,
             Reject::QueueFull { .. } => self.line.live() >= self.config.max_waiting(),
             Reject::Closed => matches!(self.phase, Phase::Ending { .. } | Phase::Terminated),
-            Reject::Unavailable(_) => self.seen.init_failed || self.conns.sound() == 0 || self.step.sound_before == 0,
+            Reject::Unavailable(_) => self.seen.init_failed || self.conns.sound() == 0,
         };
         ensure!(justified, "Fast truth", "{waiter:?} was told {reason:?}, which is not so");
         self.step.nudge |= self.step.asked && asker.arrival == now;
@@ -397,7 +391,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn closes(&mut self, now: Instant, id: ConnId, deadline: Instant, cut: bool) -> Verdict {
+    fn closes(&mut self, now: Instant, id: ConnId, deadline: Instant) -> Verdict {
         match self.conns.is(id) {
             Is::Vacant | Is::Closing { .. } => {
                 ensure!(false, "One holder", "{id} is to be closed and is not open");
@@ -407,12 +401,6 @@ impl Oracle {
                     matches!(self.phase, Phase::Ending { deadline, .. } if now >= deadline) || self.seen.init_failed;
                 ensure!(due, "One holder", "{id} is closed under {:?}", lease.waiter);
                 self.seen.ending.forced += 1;
-            }
-            // The deadline had passed before its holder gave it back.
-            _ if cut && self.step.ended.is_some_and(|(ended, _)| ended == id) => {
-                self.seen.ending.forced += 1;
-                self.seen.ending.finished -= 1;
-                self.seen.released -= 1;
             }
             _ => {}
         }
@@ -466,6 +454,9 @@ impl Oracle {
                 ensure!(*from == self.state, "Fast truth", "from {from:?} to {to:?}, but it was {:?}", self.state);
                 ensure!(is_legal(*from, *to), "Fast truth", "no pool goes from {from:?} to {to:?}");
                 self.state = *to;
+                if *to == State::Recovering {
+                    self.down_since = None;
+                }
             }
             Notice::ConnectivityLost { .. } => self.down_since = Some(now),
             Notice::InitFailed { .. } => {
@@ -496,24 +487,15 @@ impl Oracle {
     }
 
     fn suspected(&mut self, now: Instant, id: ConnId, report: u32) -> Verdict {
-        let (lease, lent) = match (self.conns.is(id), self.step.ended) {
-            (Is::Lent(lease), _) => (lease, true),
-            (_, Some((ended, lease))) if ended == id => (lease, false),
-            _ => {
-                ensure!(false, "True numbers", "{id} is suspected of a leak and is not lent");
-                return Ok(());
-            }
+        let Is::Lent(lease) = self.conns.is(id) else {
+            ensure!(false, "True numbers", "{id} is suspected of a leak and is not lent");
+            return Ok(());
         };
         let held = now - lease.since;
         ensure!(held >= lease.leak_after, "True numbers", "{id} is suspected after {held:?} of {:?}", lease.leak_after);
         ensure!(report == lease.reports + 1, "True numbers", "report {report} of {id} after {}", lease.reports);
         self.seen.suspected += u64::from(report == 1);
-        let lease = Lease { reports: report, ..lease };
-        if lent {
-            self.conns.put(id, Is::Lent(lease));
-        } else {
-            self.ended(id, &lease);
-        }
+        self.conns.put(id, Is::Lent(Lease { reports: report, ..lease }));
         Ok(())
     }
 }

@@ -58,9 +58,8 @@ impl Oracle {
         let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
         let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
         let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
-        let wanted = waiting > connecting
-            || (self.conns.sound() == 0 && connecting == 0 && (self.link.is_bad() || self.down_since.is_some()))
-            || lasting() + connecting < self.min_size;
+        let down = self.conns.sound() == 0 && (self.link.is_bad() || self.down_since.is_some());
+        let wanted = waiting > connecting || (down && connecting == 0) || lasting() + connecting < self.min_size;
         ensure!(
             wanted,
             "The pool owns connects",

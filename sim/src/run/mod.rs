@@ -353,8 +353,17 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
         }
     }
 
-    /// Tells the machine one thing, and does what it asks for.
+    /// Tells the machine one thing, and does what it asks for. What is due comes before everything but a cancel; it is
+    /// told apart, so that the oracle knows which is which.
     fn post(&mut self, event: Event) -> Step {
+        let first = !matches!(event, Event::Tick | Event::Cancel { .. });
+        if first && self.pool.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.tell(Event::Tick)?;
+        }
+        self.tell(event)
+    }
+
+    fn tell(&mut self, event: Event) -> Step {
         self.events += 1;
         self.trace.event(self.now, &event);
         self.digest.add(&(self.now, &event));

@@ -115,7 +115,7 @@ fn timeline(text: &mut String, dice: &mut Dice) {
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let first = number("PGWEIR_FIRST_SEED").unwrap_or(0);
-    first..first + number("PGWEIR_SEEDS").unwrap_or(100)
+    first..first + number("PGWEIR_SEEDS").unwrap_or(50)
 }
 
 #[test]
