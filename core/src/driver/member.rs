@@ -1,8 +1,10 @@
 //! A connection that belongs to a pool, boxed once when it is opened and moved as a pointer from then on.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::signal::SlotSignal;
 use crate::manager::Manager;
 use crate::pool::{ConnId, Fault};
 use crate::time::Instant;
@@ -12,6 +14,8 @@ pub(crate) struct Member<C> {
     pub(crate) connection: C,
     /// Marks this slot for the background task: registered with the socket while the connection is idle.
     pub(crate) waker: Waker,
+    /// The mark.
+    pub(crate) signal: Arc<SlotSignal>,
     /// When it was last heard: a use, a check or its opening ended then.
     pub(crate) heard: Instant,
 }
@@ -35,7 +39,11 @@ impl<C> Member<C> {
     }
 
     /// Consumes what an idle connection says and asks to be told of more.
+    ///
+    /// What the mark said so far is dealt with by this: while it was lent, an answer may have come before its user asked
+    /// the socket, which then still had this waker.
     pub(crate) fn poll_idle<M: Manager<Connection = C>>(&mut self, manager: &M) -> Poll<Fault> {
+        self.signal.take();
         manager.poll_idle(&mut self.connection, &mut Context::from_waker(&self.waker))
     }
 }

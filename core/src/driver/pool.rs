@@ -204,7 +204,8 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         self.shared.post(Event::Resume);
     }
 
-    /// Replaces every connection that is open now: idle ones soon and one after another, lent ones when they come back.
+    /// Replaces every connection that is open or being opened now: idle ones soon and one after another, lent ones when
+    /// they come back.
     pub fn recycle(&self) {
         self.shared.post(Event::Recycle);
     }

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::command::Command;
@@ -14,6 +15,7 @@ use super::effects::Effects;
 use super::hooks::{self, Hook};
 use super::member::Member;
 use super::shared::{Handle, Place, State};
+use super::signal::SlotSignal;
 use crate::manager::Manager;
 use crate::pool::{Check, CloseHow, ConnId, Event, Fault, FaultClass, HostId, ResetHow, ServerFacts};
 use crate::runtime::{Runtime, Timer};
@@ -165,7 +167,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             if let Poll::Ready(done) = job.poll(&waker) {
                 let conn = job.conn;
                 self.end(slot);
-                self.finish(conn, done, waker);
+                self.finish(conn, done, waker, signal);
                 finished = true;
             }
         }
@@ -178,11 +180,11 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         caught(|| drop(job));
     }
 
-    fn finish(&mut self, conn: ConnId, done: Done<M::Connection>, waker: Waker) {
+    fn finish(&mut self, conn: ConnId, done: Done<M::Connection>, waker: Waker, signal: Arc<SlotSignal>) {
         let shared = &self.shared;
         let (member, event) = match done {
             Done::Connected(Ok((connection, facts))) => {
-                let member = Box::new(Member { conn, connection, waker, heard: shared.runtime.now() });
+                let member = Box::new(Member { conn, connection, waker, signal, heard: shared.runtime.now() });
                 (Some(member), Event::Connected { conn, facts })
             }
             Done::Connected(Err(fault)) => (None, Event::ConnectFailed { conn, fault: Box::new(fault) }),

@@ -138,13 +138,13 @@ impl Machine {
         } else if let Some(recovery) = &mut self.recovery {
             recovery.attempts += 1;
         }
-        let index = self.slots.occupy(Slot::Connecting { host, since: now, deadline });
+        let index = self.slots.occupy(Slot::Connecting { host, since: now, deadline, recycle: self.recycle });
         self.arm(deadline, TimerKind::Connect);
         actions.push(Action::Connect { conn: self.slots.id(index), host, deadline });
     }
 
     pub(super) fn connected(&mut self, now: Instant, conn: ConnId, actions: &mut Vec<Action>) {
-        let Some(&Slot::Connecting { host, since, .. }) = self.slots.find(conn) else { return };
+        let Some(&Slot::Connecting { host, since, recycle, .. }) = self.slots.find(conn) else { return };
         self.unsettled = true;
         let link = &mut self.links[usize::from(host.0)];
         link.ended();
@@ -154,11 +154,12 @@ impl Machine {
         self.totals.create.record(took.as_nanos() as u64);
         self.totals.last_check = Some(now);
         self.notice(Notice::Opened { conn, took }, actions);
-        let life = self.new_life(now, host);
+        let life = self.new_life(now, host, recycle);
         self.place(now, conn.slot, life, now, actions);
     }
 
-    fn new_life(&mut self, now: Instant, host: HostId) -> Life {
+    /// A connect that was under way at a recycle is of before it: it may have met the server that is to be left.
+    fn new_life(&mut self, now: Instant, host: HostId, recycle: u32) -> Life {
         let lifetime = self.config.max_connection_lifetime;
         let (renew, expires) = if lifetime.is_zero() {
             (Instant::MAX, Instant::MAX)
@@ -166,7 +167,7 @@ impl Machine {
             let expires = now + self.rng.below(lifetime, LIFETIME_JITTER);
             (expires.saturating_sub((lifetime / 20).min(self.config.connect_timeout)), expires)
         };
-        let (suspicion, recycle) = (self.slots.suspicion(), self.recycle);
+        let suspicion = self.slots.suspicion();
         Life { opened: now, renew, expires, checked: now, queries: 0, suspicion, recycle, host }
     }
 

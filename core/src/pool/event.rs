@@ -160,7 +160,7 @@ pub enum Event {
     Pause,
     /// Grants again.
     Resume,
-    /// Replace every connection that is open now: idle ones soon, lent ones on return.
+    /// Replace every connection that is open or being opened now: idle ones soon, lent ones on return.
     Recycle,
     /// No more acquires; leases may finish until the deadline.
     Shutdown {

@@ -63,6 +63,8 @@ pub(super) enum Slot {
         host: HostId,
         since: Instant,
         deadline: Instant,
+        /// [`Machine::recycle`](super::machine::Machine) when it began.
+        recycle: u32,
     },
     Validating {
         life: Life,

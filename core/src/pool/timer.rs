@@ -91,7 +91,7 @@ impl Machine {
     fn expire_slot(&mut self, now: Instant, index: u32, actions: &mut Vec<Action>) {
         let conn = self.slots.id(index);
         match *self.slots.get(index) {
-            Slot::Connecting { host, since, deadline } if deadline <= now => {
+            Slot::Connecting { host, since, deadline, .. } if deadline <= now => {
                 let fault = late("connect", deadline - since);
                 self.close(now, index, None, CloseReason::ConnectTimeout, CloseHow::Abort, actions);
                 self.connect_ended_badly(now, conn, host, since, fault, actions);

@@ -267,11 +267,10 @@ fn many_dropped_acquires() {
                     for round in 0..250u64 {
                         let patience = Duration::from_micros((task * 37 + round * 101) % 700);
                         if let Ok(lease) = tokio::time::timeout(patience, pool.get()).await {
-                            let lease = lease.expect("a connection");
-                            if round % 3 == 0 {
-                                tokio::task::yield_now().await;
+                            let mut lease = lease.expect("a connection");
+                            if round % 2 == 0 {
+                                lease.query_one("SELECT pg_sleep(0.0005)", &[]).await.expect("an answer");
                             }
-                            drop(lease);
                         }
                     }
                 })

@@ -173,7 +173,7 @@ fn before_ready() {
         let (proxy, config) = proxied("close-early");
         proxy.set_delay(Direction::ToClient, Duration::from_millis(300));
         let pool = open_lazy(config.min_size(4));
-        until("connects are under way", || proxy.stats().handshaking == 4).await;
+        until("connects are under way", || proxy.stats().accepted.len() == 4).await;
         let waiting = waiter(&pool);
         until("one waits", || pool.status().waiting == 1).await;
         assert_eq!(pool.health().state, State::Initializing);

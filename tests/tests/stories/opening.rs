@@ -131,7 +131,7 @@ fn a_dropped_opening_leaves_nothing() {
         let (proxy, config) = proxied("opening-dropped");
         proxy.set_delay(Direction::ToClient, Duration::from_millis(300));
         let opening = Pool::builder(config.min_size(3).build().unwrap()).open();
-        let looking = until("connects are under way", || proxy.stats().handshaking == 3);
+        let looking = until("connects are under way", || proxy.stats().accepted.len() == 3);
         tokio::select! { _ = opening => panic!("too fast to be dropped"), () = looking => {} }
         until("the proxy has no connection", || proxy.stats().open == 0).await;
         server().wait_for_backends("opening-dropped", 0);

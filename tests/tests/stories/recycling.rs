@@ -42,10 +42,11 @@ fn by_lifetime() {
         let sampled = pool.clone();
         let sampler = Sampler::start(move || {
             let s = sampled.status();
+            // One may be retired when its caller, who kept it past its time, returns it.
             let usable = s.idle + s.active + s.validating + s.resetting;
-            assert!(usable >= 4 && s.total <= 8, "{s:?}");
+            assert!(usable + 1 >= 4 && s.total <= 8, "{s:?}");
         });
-        // The first generation is never used; from then on there is a caller all the time.
+        // The first generation is never used; from then on there is one caller all the time.
         trace.wait("pgweir.connection.recycled", 4).await;
         let mut served = 0;
         while trace.count("pgweir.connection.recycled") < 12 {

@@ -144,6 +144,19 @@ fn recycle_replaces_idle_ones_in_turn_and_lent_ones_on_return() {
 }
 
 #[test]
+fn a_connect_under_way_at_a_recycle_is_replaced_too() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 4, ..config() });
+    rig.lease();
+    let waiter = rig.acquire();
+    let early = rig.take_connects()[0];
+    rig.event(Event::Recycle);
+    rig.connected(early);
+    assert_eq!(rig.granted(waiter), None, "Fresh: not from before a recycle");
+    rig.connect_all();
+    assert!(rig.granted(waiter).is_some_and(|conn| conn != early));
+}
+
+#[test]
 fn replacements_on_their_way_are_waited_for_also_when_they_fill_the_pool() {
     let mut rig = Rig::ready(PoolConfig { min_size: 4, max_size: 8, max_connecting: 8, ..config() });
     let old = rig.unlent();
