@@ -11,7 +11,7 @@ use super::deadline::within;
 use super::hooks::{self, Hook};
 use super::lease::Lease;
 use super::member::Member;
-use super::shared::Handle;
+use super::shared::{Handle, LostOnPanic};
 use super::waiting::Outcome;
 use crate::error::AcquireError;
 use crate::manager::Manager;
@@ -132,7 +132,7 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
                 }
                 Outcome::Granted(member) => member,
             };
-            if let Err(fault) = member.peek(&shared.manager, shared.runtime.now()) {
+            if let Err(fault) = look(shared, &mut member) {
                 outcome = shared.check_failed(waiter, member, fault, cx.waker());
                 continue;
             }
@@ -190,6 +190,14 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
             (waiter, outcome) => this.settle(waiter, outcome, cx),
         }
     }
+}
+
+/// The look at the socket before a grant counts.
+fn look<R: Runtime, M: Manager>(shared: &Handle<R, M>, member: &mut Member<M::Connection>) -> Result<(), Fault> {
+    let lost = LostOnPanic { shared, conn: member.conn };
+    let found = member.peek(&shared.manager, shared.runtime.now());
+    std::mem::forget(lost);
+    found
 }
 
 /// Runs the hook, at most until the acquire's deadline: a hook that hangs must not hold its caller for longer than the

@@ -56,9 +56,8 @@ impl<R: Runtime, M: Manager> PoolBuilder<R, M> {
         self
     }
 
-    /// Runs at every acquire, in the acquiring task and within its deadline. An error closes the connection; the acquire goes
-    /// on with another,
-    /// keeping its place.
+    /// Runs at every acquire, in the acquiring task and within its deadline. An error closes the connection; the acquire
+    /// goes on with another, keeping its place.
     pub fn before_acquire<F>(mut self, hook: F) -> Self
     where
         F: for<'a> Fn(&'a mut M::Connection) -> HookFuture<'a> + Send + Sync + 'static,

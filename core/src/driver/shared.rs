@@ -22,7 +22,9 @@ use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
 use crate::error::AcquireError;
 use crate::manager::{Manager, Returned, Stop};
-use crate::pool::{Action, CloseHow, ConnId, Event, Fate, Fault, Machine, Notice, ShutdownReport, WaiterId};
+use crate::pool::{
+    Action, CloseHow, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, ShutdownReport, WaiterId,
+};
 use crate::runtime::{Abort, Runtime};
 use crate::time::Instant;
 
@@ -375,6 +377,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     /// A lease ends. Works on any thread, with or without a runtime.
     pub(crate) fn release(&self, mut member: Box<Member<M::Connection>>, discard: Option<Fault>) {
         let conn = member.conn;
+        let lost = LostOnPanic { shared: self, conn };
         let Returned { mut fate, queries, mut fault } = self.manager.returned(&mut member.connection);
         if let Some(reason) = discard {
             fate = Fate::Broken;
@@ -388,6 +391,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             fault = Some(Box::new(found));
         }
         self.log_released(conn, queries);
+        std::mem::forget(lost);
         let now = self.runtime.now();
         member.heard = now;
         let mut guard = self.lock();
@@ -442,6 +446,22 @@ struct Emitting<'a, R: Runtime, M: Manager>(&'a Shared<R, M>);
 impl<R: Runtime, M: Manager> Drop for Emitting<'_, R, M> {
     fn drop(&mut self) {
         self.0.lock().emitting = false;
+    }
+}
+
+/// Gives a connection up when the manager's code panics with it in its hands, so that the slot is not lost with it.
+/// Forgotten when all went well.
+pub(crate) struct LostOnPanic<'a, R: Runtime, M: Manager> {
+    pub(crate) shared: &'a Shared<R, M>,
+    pub(crate) conn: ConnId,
+}
+
+impl<R: Runtime, M: Manager> Drop for LostOnPanic<'_, R, M> {
+    #[cold]
+    fn drop(&mut self) {
+        let fault = Fault::new(FaultClass::Transient, "the manager panicked");
+        let (fate, fault) = (Fate::Broken, Some(Box::new(fault)));
+        self.shared.post(Event::Release { conn: self.conn, fate, queries: 0, fault });
     }
 }
 

@@ -70,8 +70,9 @@ impl SlotSignal {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// As a rule there is no mark, and a look costs less than a swap.
     pub(crate) fn take(&self) -> bool {
-        self.ready.swap(false, Ordering::AcqRel)
+        self.is_marked() && self.ready.swap(false, Ordering::AcqRel)
     }
 }
 

@@ -110,7 +110,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             self.jobs.push(None);
         }
         // Dropped before its successor starts, and not under the lock: it may own a socket.
-        self.jobs[slot] = None;
+        self.end(slot);
         let kind = match &command {
             Command::Connect { .. } => Kind::Connect,
             Command::Validate { .. } => Kind::Validate,
@@ -166,12 +166,18 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             }
             if let Poll::Ready(done) = job.poll(&waker) {
                 let conn = job.conn;
-                self.jobs[slot] = None;
+                self.end(slot);
                 self.finish(conn, done, waker, signal);
                 finished = true;
             }
         }
         finished
+    }
+
+    /// Drops the slot's job.
+    fn end(&mut self, slot: usize) {
+        let job = self.jobs[slot].take();
+        caught(|| drop(job));
     }
 
     fn finish(&mut self, conn: ConnId, done: Done<M::Connection>, waker: Waker, signal: Arc<SlotSignal>) {
@@ -190,7 +196,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
             Done::Reset(member, Err(fault)) => (Some(member), Event::ResetFailed { conn, fault: Box::new(fault) }),
             Done::Closed | Done::Panicked(Kind::Close) => (None, Event::Closed { conn }),
             Done::Panicked(kind) => {
-                let fault = Box::new(Fault::new(FaultClass::Transient, "a hook or the manager panicked"));
+                let fault = Box::new(panicked());
                 let event = match kind {
                     Kind::Connect => Event::ConnectFailed { conn, fault },
                     Kind::Validate => Event::ValidationFailed { conn, fault },
@@ -204,9 +210,9 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         if let Some(member) = &mut member {
             member.heard = now;
         }
-        let abort = member.as_ref().and_then(|member| shared.manager.abort_handle(&member.connection));
+        let abort = member.as_ref().and_then(|member| caught(|| shared.manager.abort_handle(&member.connection))?);
         let opened = member.as_ref().filter(|_| matches!(event, Event::Connected { .. }));
-        let stop = opened.and_then(|member| shared.manager.stop_handle(&member.connection));
+        let stop = opened.and_then(|member| caught(|| shared.manager.stop_handle(&member.connection))?);
         let mut effects = Effects::new();
         let mut state = shared.lock();
         if let Some(member) = member {
@@ -226,9 +232,17 @@ impl<C> Job<C> {
     /// Polls; a panic ends the job and not the pool.
     fn poll(&mut self, waker: &Waker) -> Poll<Done<C>> {
         let mut cx = Context::from_waker(waker);
-        let polled = panic::catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
-        polled.unwrap_or(Poll::Ready(Done::Panicked(self.kind)))
+        caught(|| self.future.as_mut().poll(&mut cx)).unwrap_or(Poll::Ready(Done::Panicked(self.kind)))
     }
+}
+
+/// Runs the manager's or a hook's code: its panic must not end the pool's only task. `None` if it panicked.
+fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
+    panic::catch_unwind(AssertUnwindSafe(code)).ok()
+}
+
+fn panicked() -> Fault {
+    Fault::new(FaultClass::Transient, "a hook or the manager panicked")
 }
 
 /// A connection that is about to be idle is listened to from before it is put back, so that no word of it is missed.
@@ -240,7 +254,8 @@ fn listened<R: Runtime, M: Manager>(
 ) -> (Option<Box<Member<M::Connection>>>, Event) {
     let good = matches!(event, Event::Connected { .. } | Event::Validated { .. } | Event::Reset { .. });
     let Some(listener) = member.as_mut().filter(|_| good) else { return (member, event) };
-    let Poll::Ready(fault) = listener.poll_idle(&shared.manager) else { return (member, event) };
+    let found = caught(|| listener.poll_idle(&shared.manager)).unwrap_or_else(|| Poll::Ready(panicked()));
+    let Poll::Ready(fault) = found else { return (member, event) };
     let failed = Box::new(fault);
     let event = match event {
         Event::Connected { .. } => {
@@ -324,8 +339,8 @@ impl<R: Runtime, M: Manager> Future for Background<R, M> {
 impl<R: Runtime, M: Manager> Drop for Background<R, M> {
     fn drop(&mut self) {
         self.shared.signal.clear();
-        for job in &mut self.jobs {
-            *job = None;
+        for slot in 0..self.jobs.len() {
+            self.end(slot);
         }
         self.shared.orphan();
     }

@@ -94,3 +94,18 @@ fn a_timer_that_fires_early_is_armed_again() {
     world.advance(Duration::from_secs(1));
     assert!(matches!(acquire.ready(), Err(AcquireError::Timeout(_))));
 }
+
+#[test]
+fn what_was_heard_during_a_lease_is_not_looked_at_after_it() {
+    let mut world = World::default();
+    let pool = world.pool(1, 1);
+    let lease = world.lease(&pool);
+    // As async-io does when the holder's task takes the socket over from the background task.
+    let stale = world.toy.line().listeners.get(&1).cloned().expect("it was listened to");
+    stale.wake();
+    world.run();
+    drop(lease);
+    world.run();
+    assert_eq!(world.toy.asked(Step::Peek), 0);
+    assert_eq!(pool.status().idle, 1);
+}
