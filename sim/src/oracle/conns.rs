@@ -18,7 +18,7 @@ pub(super) struct Conn {
     pub(super) queries: u64,
     /// Which faults it has been proved after.
     pub(super) suspicion: u32,
-    /// Which recycles it was opened after.
+    /// Which recycles its connect began after.
     pub(super) recycle: u32,
 }
 
@@ -210,17 +210,17 @@ impl Conns {
         if conn.is != Is::Vacant || id.generation <= conn.generation {
             return false;
         }
-        conn.generation = id.generation;
+        (conn.generation, conn.recycle) = (id.generation, self.recycle);
         self.put(id, Is::Connecting { since, deadline });
         true
     }
 
     /// Its connect succeeded.
     pub(super) fn opened(&mut self, id: ConnId, now: Instant) {
-        let (suspicion, recycle) = (self.suspicion, self.recycle);
+        let suspicion = self.suspicion;
         self.change(id, |conn| {
             (conn.opened, conn.idle_since, conn.proved) = (now, now, now);
-            (conn.queries, conn.suspicion, conn.recycle) = (0, suspicion, recycle);
+            (conn.queries, conn.suspicion) = (0, suspicion);
             conn.is = Is::Idle;
         });
     }
