@@ -55,6 +55,9 @@ impl Machine {
             && self.serving()
             && let Some(index) = self.find_fresh(now)
         {
+            // While it is lent it is not one of those that are being replaced: its siblings may be a surplus.
+            let renewing = |life: &Life| self.is_renewing(life, now);
+            self.unsettled |= matches!(self.slots.get(index), Slot::Idle { life, .. } if renewing(life));
             self.grant(now, index, waiter, actions);
             return;
         }

@@ -144,6 +144,27 @@ fn recycle_replaces_idle_ones_in_turn_and_lent_ones_on_return() {
 }
 
 #[test]
+fn lending_one_that_is_to_be_replaced_makes_its_siblings_a_surplus() {
+    let times = PoolConfig { max_connection_lifetime: secs(80), max_idle_time: secs(60), ..config() };
+    let validation = crate::config::ValidationPolicy::Suspect;
+    let mut rig = Rig::ready(PoolConfig { min_size: 3, max_size: 3, validation, ..times });
+    // The first of them is to be replaced, but there is no room yet.
+    let (at, _) = rig.machine.deadline().expect("lifetimes");
+    rig.now = at;
+    rig.event(Event::Tick);
+    rig.event(Event::Resize { min_size: 2, max_size: 3 });
+    assert!(rig.take_closes().is_empty(), "one that is being replaced does not make its siblings a surplus");
+    for _ in 0..3 {
+        // The machine checks after each event that no deadline is later than what is due.
+        rig.acquire();
+        if !rig.take_closes().is_empty() {
+            return;
+        }
+    }
+    panic!("a sibling was unused for longer than max_idle_time and stayed");
+}
+
+#[test]
 fn a_connect_under_way_at_a_recycle_is_replaced_too() {
     let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 4, ..config() });
     rig.lease();
