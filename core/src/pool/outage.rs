@@ -44,6 +44,9 @@ impl Machine {
             self.judge_recovery(now, actions);
             return;
         }
+        if self.outage.is_none() && self.cause.is_none() && self.config.min_size == 0 {
+            self.judge_recovery(now, actions);
+        }
         let wanted = self.config.min_size > 0 || self.waiters.live() > 0 || self.recovery.is_some();
         let full = self.bad_link().is_some_and(|fault| fault.class == FaultClass::Capacity);
         if self.outage.is_some() || self.cause.is_none() || !wanted || full {

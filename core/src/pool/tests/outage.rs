@@ -472,3 +472,21 @@ fn two_hosts_a_failed_one_hands_over_to_the_other_at_once() {
     rig.connected(second[0].0);
     assert!(rig.granted(waiter).is_some());
 }
+
+#[test]
+fn a_recovery_ends_also_where_no_connection_is_wanted_any_more() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 2, max_size: 6, ..config() });
+    rig.event(Event::Start { lazy: true });
+    rig.take_connects();
+    rig.now = rig.now + config().connect_timeout;
+    rig.event(Event::Tick);
+    assert_eq!(rig.counts().closing, 2, "neither connect was answered");
+    let conn = rig.pass_until_connect();
+    rig.event(Event::Resize { min_size: 2, max_size: 2 });
+    rig.connected(conn);
+    rig.event(Event::Recycle);
+    assert_eq!((rig.counts().idle, rig.counts().closing), (0, 3));
+    rig.event(Event::Resize { min_size: 0, max_size: 4 });
+    assert_eq!(rig.machine.state(), State::Healthy);
+    assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
+}
