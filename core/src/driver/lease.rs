@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use super::member::Member;
 use super::shared::Handle;
 use crate::manager::Manager;
-use crate::pool::{ConnId, Fault, FaultClass};
+use crate::pool::ConnId;
 use crate::runtime::Runtime;
 
 /// A connection on loan: use it through [`Deref`]; dropping it gives it back.
@@ -31,10 +31,10 @@ impl<R: Runtime, M: Manager> Lease<R, M> {
         self.member().conn
     }
 
-    /// Gives the connection back to be closed instead of reused.
+    /// Gives the connection back to be closed instead of reused. A new one takes its place where that is needed.
     pub fn discard(mut self) {
         let member = self.member.take().expect("present until the drop");
-        self.shared.release(member, Some(Fault::new(FaultClass::Transient, "discarded by its user")));
+        self.shared.release(member, true);
     }
 
     pub(crate) fn into_member(mut self) -> Box<Member<M::Connection>> {
@@ -64,7 +64,7 @@ impl<R: Runtime, M: Manager> Drop for Lease<R, M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(member) = self.member.take() {
-            self.shared.release(member, None);
+            self.shared.release(member, false);
         }
     }
 }

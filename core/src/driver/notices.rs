@@ -318,5 +318,6 @@ fn close_reason(reason: CloseReason) -> &'static str {
         CloseReason::Shrink => "shrink",
         CloseReason::Shutdown => "shutdown",
         CloseReason::Unwanted => "unwanted",
+        CloseReason::Discarded => "discarded",
     }
 }

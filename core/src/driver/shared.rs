@@ -375,13 +375,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
     }
 
     /// A lease ends. Works on any thread, with or without a runtime.
-    pub(crate) fn release(&self, mut member: Box<Member<M::Connection>>, discard: Option<Fault>) {
+    pub(crate) fn release(&self, mut member: Box<Member<M::Connection>>, discard: bool) {
         let conn = member.conn;
         let lost = LostOnPanic { shared: self, conn };
         let Returned { mut fate, queries, mut fault } = self.manager.returned(&mut member.connection);
-        if let Some(reason) = discard {
-            fate = Fate::Broken;
-            fault = Some(Box::new(reason));
+        if discard && fate != Fate::Broken {
+            fate = Fate::Discarded;
         }
         // Registered before it is put back: from now on the background task hears of the socket, not the last holder.
         if fate == Fate::Clean

@@ -180,6 +180,8 @@ pub enum Fate {
     Dirty,
     /// Dead or in an unknown protocol state.
     Broken,
+    /// Alive, but its user does not want it to be used again. That says nothing about the server or the siblings.
+    Discarded,
 }
 
 /// Why a connection could not be had or was lost.
@@ -403,4 +405,6 @@ pub enum CloseReason {
     Shutdown,
     /// A connect that arrived after nobody wanted it any more.
     Unwanted,
+    /// Given back by its user to be closed.
+    Discarded,
 }

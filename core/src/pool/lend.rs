@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, ConnId, Fate, Fault, ResetHow, SiteId, WaiterId};
+use super::event::{Action, CloseReason, ConnId, Fate, Fault, ResetHow, SiteId, WaiterId};
 use super::machine::{Machine, Phase, after, nanos, nanos_between, plus};
 use super::notice::{Holder, Notice, Reject};
 use super::slot::{Lease, Life, Slot};
@@ -276,6 +276,7 @@ impl Machine {
         life.queries += if fate == Fate::Unused { 0 } else { queries };
         let reset = match fate {
             Fate::Broken => return self.came_back_broken(now, index, life, fault, actions),
+            Fate::Discarded => return self.close_gracefully(now, index, &life, CloseReason::Discarded, actions),
             // Retired or not: what still runs on the server is cancelled first.
             Fate::Dirty => Some(ResetHow::Drain),
             Fate::Clean if self.config.reset_on_release && self.retire_reason(&life, 0, now).is_none() => {

@@ -70,7 +70,7 @@ pub struct Totals {
 
 impl CloseReason {
     /// Every reason, in the order of [`Closed`].
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::IdleTimeout,
         CloseReason::Lifetime,
         CloseReason::QueryLimit,
@@ -83,6 +83,7 @@ impl CloseReason {
         CloseReason::Shrink,
         CloseReason::Shutdown,
         CloseReason::Unwanted,
+        CloseReason::Discarded,
     ];
 }
 

@@ -359,7 +359,8 @@ fn discarded_leases() {
         });
         until("min_size is restored", || pool.status().idle == 2).await;
         let recycled = trace.wait("pgweir.connection.recycled", 1).await;
-        assert_eq!(recycled.field("reason"), "broken");
+        assert_eq!(recycled.field("reason"), "discarded");
+        assert!(pool.health().reasons.is_empty(), "that says nothing about the server");
     });
 }
 

@@ -109,3 +109,19 @@ fn what_was_heard_during_a_lease_is_not_looked_at_after_it() {
     assert_eq!(world.toy.asked(Step::Peek), 0);
     assert_eq!(pool.status().idle, 1);
 }
+
+#[test]
+fn a_connection_that_its_user_discards_says_nothing_about_the_others() {
+    let mut world = World::default();
+    let pool = world.pool(2, 2);
+    for _ in 0..5 {
+        let lease = world.lease(&pool);
+        lease.discard();
+        world.run();
+        let health = pool.health();
+        assert!(health.reasons.is_empty(), "{health:?}");
+    }
+    assert_eq!(world.toy.asked(Step::Validate), 0, "nobody is suspect");
+    assert_eq!(world.toy.open(), 2);
+    assert_eq!(pool.stats().last_error, None);
+}

@@ -149,7 +149,15 @@ impl Model {
             0..=5 => self.acquire(pick),
             6..=9 => {
                 if let Some((conn, _)) = choose(&self.lent(), pick) {
-                    let fates = [Fate::Clean, Fate::Clean, Fate::Clean, Fate::Unused, Fate::Dirty, Fate::Broken];
+                    let fates = [
+                        Fate::Clean,
+                        Fate::Clean,
+                        Fate::Clean,
+                        Fate::Unused,
+                        Fate::Dirty,
+                        Fate::Broken,
+                        Fate::Discarded,
+                    ];
                     self.release(conn, fates[class as usize % fates.len()]);
                 }
             }
