@@ -33,13 +33,15 @@
 //!
 //! # The map
 //!
-//! `scenario` what a file says, `server` and `run` what happens, `oracle` what must hold meanwhile, `record` what is
+//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
 //! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
 mod digest;
 mod expect;
+mod model;
+pub mod net;
 mod oracle;
 mod queue;
 mod record;
@@ -47,7 +49,6 @@ mod report;
 mod rng;
 mod run;
 pub mod scenario;
-mod server;
 mod trace;
 mod yaml;
 

@@ -7,8 +7,8 @@ use pgweir_core::time::Instant;
 
 use super::clients::Stage;
 use super::{Answer, CallRef, Due, Run, Step, Subject};
+use crate::model::Welcome;
 use crate::record::LeakReport;
-use crate::server::Welcome;
 use crate::trace::Trace;
 
 /// How long a woken task takes to run.

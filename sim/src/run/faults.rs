@@ -4,8 +4,8 @@ use pgweir_core::pool::Event;
 
 use super::driver::Place;
 use super::{Due, Run, Step, Subject};
+use crate::model;
 use crate::scenario::What;
-use crate::server;
 use crate::trace::Trace;
 
 impl<S: Subject, T: Trace> Run<'_, S, T> {
@@ -31,7 +31,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 for slot in 0..self.peers.len() {
                     let open = !matches!(self.peers[slot].place, Place::Empty | Place::Connecting | Place::Closing);
                     if open && self.faults.chance(kill.share) {
-                        self.session_ends(slot, &server::killed());
+                        self.session_ends(slot, &model::killed());
                     }
                 }
             }

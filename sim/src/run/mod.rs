@@ -21,12 +21,12 @@ use pgweir_core::time::Instant;
 
 use crate::digest::Digest;
 use crate::expect::{self, Finding};
+use crate::model::Server;
 use crate::oracle::{Oracle, Violation};
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
-use crate::server::Server;
 use crate::trace::{NoTrace, Tail, Trace};
 use clients::{Call, Client};
 use driver::Peer;

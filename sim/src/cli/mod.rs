@@ -1,0 +1,47 @@
+//! The commands, a file each, and what they share: how bad input and failures end.
+
+mod run;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Takes connection pools through outages, on a virtual clock, reproducibly from a seed.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+}
+
+/// An expectation does not hold.
+const FAILED: u8 = 1;
+/// A file or an option cannot be used. (clap ends with the same.)
+const BAD_INPUT: u8 = 2;
+
+/// Runs the command that was asked for.
+pub(crate) fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => arguments.run(),
+    };
+    match result {
+        Ok(code) => code,
+        // Nobody reads any more: that is no failure of ours.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+/// Says what is wrong with the input.
+fn complain(problem: &dyn Display) -> ExitCode {
+    // If nobody can be told, the code says it.
+    let _ = writeln!(io::stderr(), "pgweir-sim: {problem}");
+    ExitCode::from(BAD_INPUT)
+}

@@ -1,0 +1,5 @@
+//! The simulated network.
+
+mod host;
+
+pub use host::{Accept, Host, LinkId, Output};
