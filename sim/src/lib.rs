@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+mod executor;
 mod expect;
 mod model;
 pub mod net;
@@ -48,15 +49,21 @@ mod record;
 mod report;
 mod rng;
 mod run;
+mod runtime;
 pub mod scenario;
+mod sim;
+pub mod stack;
 mod trace;
 mod yaml;
 
 pub use digest::{Digest, Never};
+pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
 pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
+pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
+pub use sim::{Elapsed, JoinHandle, Sim, SimBuilder};
 pub use trace::{Lines, NoTrace, Trace};
