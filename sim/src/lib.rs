@@ -49,6 +49,7 @@ mod report;
 mod rng;
 mod run;
 pub mod scenario;
+pub mod server;
 mod trace;
 mod yaml;
 
