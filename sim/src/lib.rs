@@ -53,6 +53,7 @@ mod runtime;
 pub mod scenario;
 mod sim;
 pub mod stack;
+pub mod server;
 mod trace;
 mod yaml;
 
