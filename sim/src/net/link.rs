@@ -190,6 +190,8 @@ pub(super) struct Link {
     pub(super) host_open: bool,
     /// What the host has sent and the client has no room for.
     pub(super) backlog: VecDeque<Segment>,
+    /// Whether the host was told that there is one.
+    pub(super) congested: bool,
     /// When the client's own timers are looked at next.
     pub(super) check_at: Instant,
 }
@@ -224,6 +226,7 @@ impl Link {
             },
             host_open: false,
             backlog: VecDeque::new(),
+            congested: false,
             check_at: Instant::MAX,
         }
     }

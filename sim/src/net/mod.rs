@@ -136,6 +136,9 @@ impl Net {
             ),
             Call::End => self.call(service, &*host, |host, now| host.end(now, link), |_, ()| ()),
             Call::Reset => self.call(service, &*host, |host, now| host.reset(now, link), |_, ()| ()),
+            Call::Congested(congested) => {
+                self.call(service, &*host, |host, now| host.congested(now, link, congested), |_, ()| ());
+            }
             Call::Tick => self.call(service, &*host, |host, now| host.tick(now), |_, ()| ()),
         }
     }

@@ -85,6 +85,8 @@ pub(super) enum Happening {
     ClientGivesUp(LinkId),
     /// A host's side may give up: if the network is still cut as it was then, or the client is gone.
     HostGivesUp(LinkId, Option<u64>),
+    /// A client has stopped reading, or reads again.
+    Congestion(LinkId),
 }
 
 /// What a host is to be told.
@@ -93,6 +95,7 @@ pub(super) enum Call {
     Receive(Vec<u8>),
     End,
     Reset,
+    Congested(bool),
     Tick,
 }
 
@@ -246,6 +249,10 @@ impl State {
                 None
             }
             Happening::HostGivesUp(id, cut) => self.host_gives_up(id, cut),
+            Happening::Congestion(id) => {
+                let link = self.links.get(&id).filter(|link| link.host_open)?;
+                Some((link.service?, id, Call::Congested(link.congested)))
+            }
         }
     }
 
@@ -389,8 +396,19 @@ impl State {
         self.settle(id);
     }
 
-    /// Puts on its way what the client has room for.
+    /// Puts on its way what the client has room for, and lets the host know if that is no longer, or again, everything.
     pub(super) fn flush(&mut self, id: LinkId) {
+        self.launch_backlog(id);
+        let now = self.now();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let congested = !link.backlog.is_empty();
+        if congested != link.congested && link.host_open {
+            link.congested = congested;
+            self.queue.push(now, Happening::Congestion(id));
+        }
+    }
+
+    fn launch_backlog(&mut self, id: LinkId) {
         while let Some(link) = self.links.get_mut(&id) {
             let most = self.machines[link.machine].path.receive_buffer;
             let room = most.saturating_sub(link.to_client.bytes + link.client.received.len());

@@ -167,6 +167,12 @@ impl Postgres {
         self.links.values().filter(|link| link.is_login()).count()
     }
 
+    /// What is committed in a table, in the order in which it was inserted; empty if there is no such table.
+    pub fn table(&self, table: &str) -> Vec<Vec<Value>> {
+        let rows = self.store.rows(&Changes::default(), table).unwrap_or_default();
+        rows.into_iter().map(|(_, values)| values).collect()
+    }
+
     /// What was counted.
     pub fn counts(&self) -> &Counts {
         &self.seen.counts

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Sim, seeds};
+use super::{Servers, Sim, seeds};
 use crate::executor::Executor;
 use crate::net::{Net, Path, check_dist};
 use crate::runtime::SimRuntime;
@@ -89,6 +89,6 @@ impl SimBuilder {
         };
         let executor = Arc::new(Executor::new(seed, self.slack, self.polls_per_instant));
         let net = Arc::new(Net::new(executor.clone(), self.path));
-        Sim { runtime: SimRuntime::new(executor, net) }
+        Sim { runtime: SimRuntime::new(executor, net), servers: Servers::default() }
     }
 }

@@ -3,9 +3,12 @@
 mod builder;
 mod join;
 mod seeds;
+mod server;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,13 +16,14 @@ use pgweir_core::runtime::Runtime;
 use pgweir_core::time::Instant;
 
 use crate::digest::Digest;
-use crate::executor::SimTimer;
+use crate::executor::{SimTimer, lock};
 use crate::net::{Host, HostHandle, HostNet, Name};
 use crate::runtime::SimRuntime;
 use crate::scenario::Dist;
 
 pub use builder::SimBuilder;
 pub use join::JoinHandle;
+pub use server::Server;
 
 /// The environment variable that replays one seed.
 pub(crate) const SEED_VARIABLE: &str = "PGWEIR_SIM_SEED";
@@ -50,6 +54,17 @@ pub(crate) const SEED_VARIABLE: &str = "PGWEIR_SIM_SEED";
 #[derive(Clone, Debug)]
 pub struct Sim {
     runtime: SimRuntime,
+    servers: Servers,
+}
+
+/// The servers by name.
+#[derive(Clone, Debug, Default)]
+struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
+
+impl Servers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+        lock(&self.0)
+    }
 }
 
 /// A time limit has passed.
