@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What a connection string says about the sockets' timers.
 fn options(query: &str) -> pgweir_core::config::TcpOptions {
-    let config = Config::builder().database_url(&format!("postgres://u@h?{query}")).build().expect("valid");
+    let config = Config::builder().database_url(format!("postgres://u@h?{query}")).build().expect("valid");
     config.connect().tcp()
 }
 
