@@ -70,7 +70,7 @@ fn a_timer_can_be_moved_and_used_again() {
         sim.runtime().timer(at(5)).await;
         assert_eq!(sim.now(), at(60), "a deadline that has passed is no wait");
         timer.reset(Instant::MAX);
-        assert_eq!(sim.timeout(Duration::from_secs(1 << 30), timer).await, Err(Elapsed));
+        assert_eq!(sim.timeout(Duration::from_secs(1 << 20), timer).await, Err(Elapsed));
     });
 }
 
@@ -200,6 +200,22 @@ fn a_stall_ends_the_run_and_names_the_seed_and_the_tasks() {
     for part in ["2 x \"worker\"", "at 1.500000000s", "seed 17", "PGWEIR_SIM_SEED=17 cargo test executor::a_stall"] {
         assert!(said.contains(part), "{part:?} is not in: {said}");
     }
+}
+
+#[test]
+fn a_run_that_never_ends_is_ended_by_the_time_limit() {
+    let said = failure(|| {
+        Sim::builder().exact_seed(21).time_limit(Duration::from_secs(3600)).build().run(async |sim| {
+            let clock = sim.clone();
+            let ticker = async move {
+                loop {
+                    clock.sleep(Duration::from_secs(60)).await;
+                }
+            };
+            sim.spawn_named::<()>("ticker", ticker).await;
+        });
+    });
+    assert!(said.contains("time limit") && said.contains("1 x \"ticker\"") && said.contains("seed 21"), "{said}");
 }
 
 #[test]
