@@ -180,7 +180,9 @@ impl Executor {
                 if steps > self.limit {
                     self.fail(format_args!("the network does not come to rest"));
                 }
-                outside.step();
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| outside.step())) {
+                    self.panicked("a host", &*panic);
+                }
             }
             self.fire();
         }

@@ -247,6 +247,26 @@ fn a_panic_in_a_task_ends_the_run_with_its_message_and_the_seed() {
 
     let said = failure(|| Sim::builder().exact_seed(20).build().run(async |_| panic!("in main")));
     assert!(said.contains("in main") && said.contains("seed 20"), "{said}");
+
+    struct Fragile(Option<Sim>);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if self.0.take().is_some() {
+                panic!("in a drop");
+            }
+        }
+    }
+    let said = failure(|| {
+        Sim::builder().exact_seed(22).build().run(async |sim| {
+            let fragile = Fragile(Some(sim.clone()));
+            sim.spawn(async move {
+                let _fragile = fragile;
+                pending::<()>().await;
+            });
+            sim.sleep(millis(1)).await;
+        });
+    });
+    assert!(said.contains("in a drop") && said.contains("seed 22"), "{said}");
 }
 
 #[test]
