@@ -28,6 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`Sim`] runs more than the machine: the unchanged pool, driver and client, with the code that uses them, on a seeded
+//! executor, a virtual clock and a network in memory ([`net`]). Put a [`net::Host`] on it, use the types of [`stack`] in
+//! the place of a shim's, and do to the network what a test is about.
+//!
 //! The binary runs scenario files: `pgweir-sim run FILE...`. It ends with 0 if every expectation holds, with 1 if one
 //! does not, and with 2 if a file cannot be used.
 //!
@@ -35,6 +39,9 @@
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
 //! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//!
+//! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
+//! `stack` the pool and the client on it.
 
 #![forbid(unsafe_code)]
 

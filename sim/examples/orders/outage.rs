@@ -23,13 +23,13 @@ pub struct Story {
     pub back_after: Duration,
 }
 
-const CALLERS: i64 = 20;
+const CALLERS: i64 = 8;
 /// When the server crashes, and for how long it recovers.
 const CRASH: Duration = Duration::from_secs(10);
 const DOWN: Duration = Duration::from_secs(8);
 const END: Duration = Duration::from_secs(40);
 
-/// Twenty callers place orders for forty seconds; after ten the server crashes, for eight.
+/// Eight callers place orders for forty seconds; after ten the server crashes, for eight.
 pub fn the_database_crashes_under_load(sim: &Sim) -> Story {
     sim.run(async |sim| {
         let server = sim.server();
@@ -53,7 +53,7 @@ pub fn the_database_crashes_under_load(sim: &Sim) -> Story {
     })
 }
 
-/// One caller: an order every 50 ms or so, each looked up afterwards.
+/// One caller: an order every 100 ms or so, each looked up afterwards.
 async fn call(sim: Sim, orders: Orders<pgweir_sim::SimRuntime>, caller: i64, story: Arc<Mutex<Story>>) {
     let end = pgweir_sim::Instant::ZERO + END;
     for number in 0.. {
@@ -85,7 +85,7 @@ async fn call(sim: Sim, orders: Orders<pgweir_sim::SimRuntime>, caller: i64, sto
                 assert_eq!(found.as_deref(), Some("a book"), "order {id} was placed, and is not there");
             }
         }
-        sim.sleep(Duration::from_millis(50)).await;
+        sim.sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -100,12 +100,12 @@ fn every_answer_was_true(server: &Server, story: &Story) {
 mod tests {
     use super::*;
 
-    /// Fifty outages, none like the other; a failing one prints its seed and the command that repeats it.
+    /// Twenty outages, none like the other; a failing one prints its seed and the command that repeats it.
     #[test]
     fn the_service_survives_a_crash_whatever_the_order_of_things() {
-        Sim::seeds(1..=50, |sim| {
+        Sim::seeds(1..=20, |sim| {
             let story = the_database_crashes_under_load(&sim);
-            assert!(story.placed > 5_000, "{story:?}");
+            assert!(story.placed > 1_000, "{story:?}");
             assert_eq!(story.unknown, 0, "a retry is enough: {story:?}");
             assert!(story.longest < Duration::from_secs(3), "nobody waits for a database that is down: {story:?}");
             assert!(story.back_after < Duration::from_millis(1_500), "{story:?}");

@@ -51,6 +51,8 @@ pub(crate) struct Executor {
     seed: u64,
     /// Polls and steps at one instant before it is a livelock.
     limit: u64,
+    /// When a run is not going to end by itself.
+    time_limit: Instant,
     clock: AtomicU64,
     /// Until then no task is polled and no timer fires.
     asleep_until: AtomicU64,
@@ -77,10 +79,11 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Executor {
-    pub(crate) fn new(seed: u64, slack: Dist, limit: u64) -> Self {
+    pub(crate) fn new(seed: u64, slack: Dist, limit: u64, time_limit: Instant) -> Self {
         Executor {
             seed,
             limit,
+            time_limit,
             clock: AtomicU64::new(0),
             asleep_until: AtomicU64::new(0),
             started: AtomicBool::new(false),
@@ -177,7 +180,9 @@ impl Executor {
                 if steps > self.limit {
                     self.fail(format_args!("the network does not come to rest"));
                 }
-                outside.step();
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| outside.step())) {
+                    self.panicked("a host", &*panic);
+                }
             }
             self.fire();
         }
@@ -227,6 +232,12 @@ impl Executor {
         if next <= now {
             return false;
         }
+        if next > self.time_limit {
+            self.fail(format_args!(
+                "the time limit has passed and the simulation's future still waits. Tasks: {}",
+                self.tasks()
+            ));
+        }
         self.clock.store(next.as_nanos(), Ordering::Relaxed);
         true
     }
@@ -245,15 +256,20 @@ impl Executor {
     }
 
     fn stall(&self) -> ! {
+        self.fail(format_args!(
+            "stalled: the simulation's future waits, no task is ready and nothing is due. Waiting tasks: {}",
+            self.tasks()
+        ))
+    }
+
+    /// How many tasks there are of each name.
+    fn tasks(&self) -> String {
         let mut names = BTreeMap::<&str, u32>::new();
         for name in lock(&self.tasks).names() {
             *names.entry(name).or_default() += 1;
         }
         let names: Vec<_> = names.iter().map(|(name, count)| format!("{count} x {name:?}")).collect();
-        let tasks = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        self.fail(format_args!(
-            "stalled: the simulation's future waits, no task is ready and nothing is due. Waiting tasks: {tasks}"
-        ))
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
     fn livelock(&self, id: TaskId) -> ! {

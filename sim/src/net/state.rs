@@ -161,7 +161,8 @@ impl State {
             let [_, a, b, c] = (index as u32).to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(10, a, b, c))
         });
-        self.by_address.insert(address, index);
+        let other = self.by_address.insert(address, index);
+        assert!(other.is_none(), "{name}: another host has the address {address}");
         self.dns.add(name, address);
         index
     }
@@ -347,6 +348,10 @@ impl State {
         let deaf = client.gone || matches!(client.phase, Phase::Failed(_));
         match segment {
             Segment::Bytes(_) if deaf => self.launch(id, Direction::ToHost, Segment::Reset),
+            // Too late: its kernel has given up, and says so.
+            Segment::Accepted if client.phase != Phase::Connecting => {
+                self.launch(id, Direction::ToHost, Segment::Reset);
+            }
             _ if deaf => {}
             Segment::Accepted => {
                 client.phase = Phase::Open;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgweir_core::time::Instant;
+
 use super::{Servers, Sim, seeds};
 use crate::executor::Executor;
 use crate::net::{Net, Path, check_dist};
@@ -16,6 +18,7 @@ pub struct SimBuilder {
     slack: Dist,
     path: Path,
     polls_per_instant: u64,
+    time_limit: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,7 @@ impl Default for SimBuilder {
             slack: Dist::Uniform(Duration::ZERO, Duration::from_millis(1)),
             path: Path::default(),
             polls_per_instant: 1_000_000,
+            time_limit: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }
@@ -77,6 +81,13 @@ impl SimBuilder {
         SimBuilder { polls_per_instant: polls, ..self }
     }
 
+    /// How much virtual time a run may take. A pool's own timers go on for ever, so a test that waits for what never
+    /// happens would never end. By default 30 days.
+    #[must_use]
+    pub fn time_limit(self, limit: Duration) -> Self {
+        SimBuilder { time_limit: limit, ..self }
+    }
+
     /// The simulation.
     ///
     /// # Panics
@@ -87,7 +98,8 @@ impl SimBuilder {
             Seed::OrEnvironment(seed) => seeds::from_environment().unwrap_or(seed),
             Seed::Exactly(seed) => seed,
         };
-        let executor = Arc::new(Executor::new(seed, self.slack, self.polls_per_instant));
+        let time_limit = Instant::ZERO + self.time_limit;
+        let executor = Arc::new(Executor::new(seed, self.slack, self.polls_per_instant, time_limit));
         let net = Arc::new(Net::new(executor.clone(), self.path));
         Sim { runtime: SimRuntime::new(executor, net), servers: Servers::default() }
     }

@@ -100,7 +100,7 @@ impl Sim {
     ///
     /// # Panics
     /// With the seed and how to run it again: if `main` or a task panics; if nothing can happen any more while `main`
-    /// waits (a stall); if tasks are polled without end while no time passes (a livelock).
+    /// waits (a stall); if tasks are polled without end while no time passes (a livelock); when the time limit passes.
     pub fn run<T>(&self, main: impl AsyncFnOnce(Sim) -> T) -> T {
         let _entered = self.runtime.enter();
         self.runtime.executor.run(main(self.clone()), &*self.runtime.net)

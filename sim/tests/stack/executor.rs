@@ -70,7 +70,7 @@ fn a_timer_can_be_moved_and_used_again() {
         sim.runtime().timer(at(5)).await;
         assert_eq!(sim.now(), at(60), "a deadline that has passed is no wait");
         timer.reset(Instant::MAX);
-        assert_eq!(sim.timeout(Duration::from_secs(1 << 30), timer).await, Err(Elapsed));
+        assert_eq!(sim.timeout(Duration::from_secs(1 << 20), timer).await, Err(Elapsed));
     });
 }
 
@@ -203,6 +203,22 @@ fn a_stall_ends_the_run_and_names_the_seed_and_the_tasks() {
 }
 
 #[test]
+fn a_run_that_never_ends_is_ended_by_the_time_limit() {
+    let said = failure(|| {
+        Sim::builder().exact_seed(21).time_limit(Duration::from_secs(3600)).build().run(async |sim| {
+            let clock = sim.clone();
+            let ticker = async move {
+                loop {
+                    clock.sleep(Duration::from_secs(60)).await;
+                }
+            };
+            sim.spawn_named::<()>("ticker", ticker).await;
+        });
+    });
+    assert!(said.contains("time limit") && said.contains("1 x \"ticker\"") && said.contains("seed 21"), "{said}");
+}
+
+#[test]
 fn a_livelock_ends_the_run_and_names_the_task() {
     let said = failure(|| {
         Sim::builder().exact_seed(18).polls_per_instant(1000).build().run(async |sim| {
@@ -231,6 +247,26 @@ fn a_panic_in_a_task_ends_the_run_with_its_message_and_the_seed() {
 
     let said = failure(|| Sim::builder().exact_seed(20).build().run(async |_| panic!("in main")));
     assert!(said.contains("in main") && said.contains("seed 20"), "{said}");
+
+    struct Fragile(Option<Sim>);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if self.0.take().is_some() {
+                panic!("in a drop");
+            }
+        }
+    }
+    let said = failure(|| {
+        Sim::builder().exact_seed(22).build().run(async |sim| {
+            let fragile = Fragile(Some(sim.clone()));
+            sim.spawn(async move {
+                let _fragile = fragile;
+                pending::<()>().await;
+            });
+            sim.sleep(millis(1)).await;
+        });
+    });
+    assert!(said.contains("in a drop") && said.contains("seed 22"), "{said}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What a connection string says about the sockets' timers.
 fn options(query: &str) -> pgweir_core::config::TcpOptions {
-    let config = Config::builder().database_url(&format!("postgres://u@h?{query}")).build().expect("valid");
+    let config = Config::builder().database_url(format!("postgres://u@h?{query}")).build().expect("valid");
     config.connect().tcp()
 }
 
@@ -65,6 +65,20 @@ fn a_connect_to_a_partitioned_host_hangs_and_can_be_dropped() {
         let before = sim.now();
         let error = connect("db", 5432).await.expect_err("given up");
         assert_eq!((error.kind(), (sim.now() - before).as_secs()), (ErrorKind::TimedOut, 127));
+    });
+}
+
+#[test]
+fn an_answer_to_a_connect_that_was_given_up_is_answered_by_a_reset() {
+    let sim = exact();
+    let db = sim.host("db", 5432, Echo::default());
+    sim.run(async |sim| {
+        db.net().black_hole(Direction::ToClient);
+        assert_eq!(connect("db", 5432).await.expect_err("given up").kind(), ErrorKind::TimedOut);
+        assert_eq!(db.with(|echo, _| echo.links.len()), 1, "the host believes in it");
+        db.net().heal();
+        sim.sleep(SECOND).await;
+        assert_eq!(db.with(|echo, _| (echo.links.len(), echo.resets)), (0, 1));
     });
 }
 
@@ -266,6 +280,21 @@ fn names_can_be_moved_fail_and_be_silent() {
         sim.dns("primary").heal();
         connect("primary", 1).await.expect("healed");
     });
+}
+
+#[test]
+fn a_host_that_panics_ends_the_run_with_the_seed() {
+    let said = crate::executor::failure(|| {
+        let sim = Sim::builder().exact_seed(23).path(|path| path.partial = 0.0).build();
+        sim.host("db", 5432, Echo::default());
+        sim.run(async |_| {
+            let mut stream = connect("db", 5432).await.expect("it listens");
+            write(&mut stream, b"panic").await.expect("there is room");
+            read(&mut stream).await
+        })
+        .expect("not reached");
+    });
+    assert!(said.contains("a host panicked: the host was told to") && said.contains("seed 23"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use pgweir_sim::net::{Accept, Host, LinkId, Output, SimStream};
 use pgweir_sim::scenario::Dist;
 use pgweir_sim::{Sim, SimRuntime};
 
-/// Sends back what it gets, and says goodbye to whoever sends no more.
+/// Sends back what it gets, and says goodbye to whoever sends no more. Panics if it is told to.
 #[derive(Debug, Default)]
 pub(crate) struct Echo {
     pub(crate) links: BTreeSet<LinkId>,
@@ -46,6 +46,7 @@ impl Host for Echo {
 
     fn receive(&mut self, _: Instant, link: LinkId, bytes: &[u8]) {
         assert!(self.links.contains(&link), "{link:?} is unknown");
+        assert!(bytes != b"panic", "the host was told to");
         self.received.extend_from_slice(bytes);
         self.pieces.push(bytes.len());
         if !self.mute {

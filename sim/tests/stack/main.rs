@@ -4,4 +4,5 @@ mod digest;
 mod executor;
 mod faults;
 mod hosts;
+mod pool;
 mod streams;
