@@ -112,14 +112,14 @@ pub(super) fn normalize(mut statement: Statement) -> Statement {
                 && let Expr::Call { name, args, .. } = expr
                 && matches!(&**name, "generate_series" | "unnest")
             {
-                let column = Some(alias.get_or_insert_with(|| name.clone()).clone());
+                let label = alias.get_or_insert_with(|| name.clone()).clone();
                 select.from = Some(From::Function {
                     name: name.clone(),
                     args: args.clone(),
-                    alias: column.clone(),
+                    alias: Some(label.clone()),
                     column: None,
                 });
-                *expr = Expr::Column(column.unwrap_or_default());
+                *expr = Expr::Column(label);
                 break;
             }
         }

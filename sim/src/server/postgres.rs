@@ -433,10 +433,10 @@ impl Postgres {
     /// What took too long ends.
     fn expire(&mut self, now: Instant, link: &mut Link) {
         match &mut link.stage {
-            Stage::Opening | Stage::Proof { .. } | Stage::Hanging => {
-                if now >= link.wire.opened + self.config.authentication_timeout {
-                    link.wire.closing = Some(Output::Close);
-                }
+            Stage::Opening | Stage::Proof { .. } | Stage::Hanging
+                if now >= link.wire.opened + self.config.authentication_timeout =>
+            {
+                link.wire.closing = Some(Output::Close);
             }
             Stage::Session(session) if session.is_waiting() => {
                 let name = session.idle_timeout();

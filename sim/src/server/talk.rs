@@ -329,7 +329,7 @@ impl Postgres {
                 session.last_query.clone_from(&plan.sql);
                 self.run(now, wire, session, &plan, &params, false)?
             }
-            Progress::Suspended(cursor) => self.active(now, session, cursor, Duration::ZERO),
+            Progress::Suspended(cursor) => self.active(now, session, *cursor, Duration::ZERO),
             Progress::Done => {
                 let cursor = Cursor {
                     columns: None,
@@ -407,7 +407,7 @@ impl Postgres {
                 wire.out.bare(b's');
                 let name = active.portal.map_or_else(String::new, |(name, _)| name);
                 if let Some(portal) = session.portals.get_mut(&name) {
-                    portal.progress = Progress::Suspended(active.cursor);
+                    portal.progress = Progress::Suspended(Box::new(active.cursor));
                 }
                 Step::Done
             }
