@@ -29,7 +29,7 @@
 //! # The map
 //!
 //! `read` and `write` the codec, `login` and `auth` how a session begins, `talk` its messages, `execute`, `run` and
-//! `eval` its statements, `sql` their syntax, `plan` their types, `value` and `table` the data, `script` what a test
+//! `eval` its statements, `sql` their syntax, `plan` and `infer` their types, `value` and `table` the data, `script` what a test
 //! answers, `faults` what is done to the server, `view` what it has seen, `tcp` the same on a real port.
 
 mod auth;
@@ -39,6 +39,7 @@ mod error;
 mod eval;
 mod execute;
 mod faults;
+mod infer;
 mod login;
 mod plan;
 mod postgres;

@@ -10,6 +10,7 @@ use super::error::{PgError, Severity};
 use super::plan::{Prepared, What};
 use super::postgres::{Postgres, Step};
 use super::read::{self, Bind, Frontend, Target};
+use super::run::{Next, Source};
 use super::session::{Active, Cursor, End, Portal, Progress, Session, Wire};
 use super::sql::{self, Statement};
 use super::value::{self, Type, Value};
@@ -333,7 +334,7 @@ impl Postgres {
             Progress::Done => {
                 let cursor = Cursor {
                     columns: None,
-                    rows: super::run::Source::none(),
+                    rows: Source::none(),
                     tag: plan.columns.is_none().then(String::new),
                     sent: 0,
                     end: End::Complete,
@@ -442,7 +443,11 @@ impl Postgres {
             if limit > 0 && active.rows >= limit {
                 return Ok(Progressed::Limit);
             }
-            let Some(row) = active.cursor.rows.next()? else { return Ok(Progressed::End) };
+            let row = match active.cursor.rows.next()? {
+                Next::Row(row) => row,
+                Next::NotYet => return Ok(Progressed::Slice),
+                Next::End => return Ok(Progressed::End),
+            };
             let before = wire.out.len();
             let encoded = columns.iter().enumerate().map(|(index, column)| {
                 let value = row.get(index).unwrap_or(&Value::Null);

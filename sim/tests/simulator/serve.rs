@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pgweir_sim::scenario::Crash;
-use pgweir_sim::server::{Answer, Config, TcpServer, Type};
+use pgweir_sim::server::{Config, TcpServer};
 
 /// psql of the PATH, or of Debian's folders.
 fn psql() -> PathBuf {
@@ -128,9 +128,8 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 fn a_server_in_a_test_is_down_where_it_was_and_comes_back_there() {
     let server = TcpServer::start(Config::default()).expect("a port");
     let address = server.address();
-    server.with(|postgres, _| drop(postgres.on("SELECT 1", |_| Answer::value("a", Type::Int4, 1))));
     let mut stream = connect(address).expect("it listens");
-    stream.write_all(b"\0\0\0\x11\0\x03\0\0user\0app\0\0").expect("it reads");
+    stream.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").expect("it reads");
     let mut byte = [0];
     stream.read_exact(&mut byte).expect("an answer");
     assert_eq!(&byte, b"R");

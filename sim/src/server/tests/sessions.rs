@@ -117,6 +117,23 @@ fn a_large_result_is_made_bit_by_bit_and_waits_for_its_reader() {
 }
 
 #[test]
+fn rows_that_are_looked_for_in_vain_do_not_stop_the_clock() {
+    let (mut world, link) = world();
+    let long = "generate_series(1, 1000000000000)";
+    world.send(link, &message(b'Q', &text(&format!("SELECT 1 FROM {long} WHERE false"))));
+    world.pass(Duration::from_millis(100));
+    let pid = world.server.sessions()[0].pid;
+    assert!(world.take(link).is_empty() && world.server.cancel(world.now, pid));
+    world.pass(Duration::ZERO);
+    assert_eq!(told(&world.take(link)), ["T", "E 57014 canceling statement due to user request", "Z I"]);
+    world.query(link, "CREATE TABLE t (a int8 UNIQUE, b int8)");
+    assert!(world.query(link, &format!("INSERT INTO t SELECT 1, 1 FROM {long}"))[0].starts_with("E 53100"));
+    assert_eq!(world.query(link, "INSERT INTO t SELECT a, a FROM generate_series(1, 500) a")[0], "C INSERT 0 500");
+    assert_eq!(world.query(link, "UPDATE t SET b = 0 - b WHERE a > 250")[0], "C UPDATE 250");
+    assert_eq!(world.query(link, "SELECT sum(b), min(b), count(*) FROM t")[1], "D -62500|-500|500");
+}
+
+#[test]
 fn what_it_does_not_know_it_says_and_how_to_script_it() {
     let (mut world, link) = world();
     let sql = "WITH x AS (SELECT 1) SELECT * FROM x";
