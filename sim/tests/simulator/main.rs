@@ -5,4 +5,5 @@ mod canaries;
 mod command;
 mod random;
 mod scenarios;
+mod serve;
 mod support;
