@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod config;
+pub mod digest;
 pub mod driver;
 pub mod error;
 pub mod manager;

@@ -14,7 +14,6 @@ use super::effects::Effects;
 use super::hooks::Hooks;
 use super::member::Member;
 use super::notices::{self, Report};
-use super::report::Wall;
 use super::signal::{Signal, SlotSignal};
 use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
@@ -26,7 +25,7 @@ use crate::pool::{
     Action, CloseHow, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, ShutdownReport, WaiterId,
 };
 use crate::runtime::{Abort, Runtime};
-use crate::time::Instant;
+use crate::time::{Instant, Wall};
 
 /// What all handles, leases, acquires and the background task of one pool share.
 pub(crate) struct Shared<R: Runtime, M: Manager> {
@@ -100,7 +99,7 @@ pub(crate) enum Place<C> {
 impl<R: Runtime, M: Manager> Shared<R, M> {
     pub(crate) fn new(runtime: R, manager: M, hooks: Hooks<M::Connection>, config: &PoolConfig) -> Self {
         let now = runtime.now();
-        let wall = Wall { created: now, unix: runtime.unix_time() };
+        let wall = Wall { at: now, unix: runtime.unix_time() };
         let machine = Machine::new(config, runtime.seed(), now);
         Shared {
             manager,
@@ -458,7 +457,7 @@ pub(crate) struct LostOnPanic<'a, R: Runtime, M: Manager> {
 impl<R: Runtime, M: Manager> Drop for LostOnPanic<'_, R, M> {
     #[cold]
     fn drop(&mut self) {
-        let fault = Fault::new(FaultClass::Transient, "the manager panicked");
+        let fault = Fault::plain(FaultClass::Transient, "the manager panicked");
         let (fate, fault) = (Fate::Broken, Some(Box::new(fault)));
         self.shared.post(Event::Release { conn: self.conn, fate, queries: 0, fault });
     }

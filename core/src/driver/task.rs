@@ -242,7 +242,7 @@ fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
 }
 
 fn panicked() -> Fault {
-    Fault::new(FaultClass::Transient, "a hook or the manager panicked")
+    Fault::plain(FaultClass::Transient, "a hook or the manager panicked")
 }
 
 /// A connection that is about to be idle is listened to from before it is put back, so that no word of it is missed.

@@ -322,7 +322,7 @@ fn fault(pick: u64) -> Fault {
         FaultClass::Permanent,
         FaultClass::WrongRole,
     ][pick as usize % 6];
-    Fault::new(class, "random")
+    Fault::plain(class, "random")
 }
 
 fn legal(from: State, to: State) -> bool {
