@@ -188,7 +188,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     }
 
     /// Sets new bounds. Growing serves waiters at once; shrinking closes idle connections now and lent ones when they
-    /// come back. `min_size` above `max_size` is lowered to it, `max_size` 0 counts as 1.
+    /// come back. `min_size` above `max_size` is lowered to it; `max_size` 0 counts as 1, and above 10,000 as that.
     pub fn resize(&self, min_size: u32, max_size: u32) {
         let max_size = max_size.max(1);
         self.shared.post(Event::Resize { min_size: min_size.min(max_size), max_size });
