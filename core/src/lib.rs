@@ -5,6 +5,7 @@ pub mod config;
 pub mod digest;
 pub mod driver;
 pub mod error;
+pub mod journal;
 pub mod manager;
 pub mod os;
 pub mod pg;
