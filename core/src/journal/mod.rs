@@ -22,13 +22,16 @@
 //! and entries in any number, then the end. Each block of entries begins with its own base time, so each can be read
 //! once those before it were. What is damaged or missing costs what follows it and no more: [`Journal::loss`].
 //!
-//! `format` the blocks, `header` and `check` what is in them, `write` and `read`, `replay`.
+//! `format` the blocks, `header` and `check` what is in them, `write` and `read`, `replay`; `ring`
+//! the recorder and `sink` where it writes to.
 
 mod check;
 mod format;
 mod header;
 mod read;
 mod replay;
+mod ring;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -38,4 +41,6 @@ pub use format::FORMAT;
 pub use header::{Header, Site, Why};
 pub use read::{Entry, Journal, JournalError, Loss, Part};
 pub use replay::{Replay, Step};
+pub(crate) use ring::Ring;
+pub use sink::{Chunk, Dump, JournalOptions, JournalSink, Stream};
 pub use write::Writer;
