@@ -1,13 +1,15 @@
 //! The journal's place under the lock: what is recorded, when it is to be handed on, and to whom.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::State;
+use super::shared::{Shared, State};
 use super::sites::Sites;
 use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, Why};
 use crate::manager::Manager;
 use crate::pool::{Event, Machine};
+use crate::runtime::Runtime;
 use crate::time::{Instant, Wall};
 
 /// A continuous sink is handed what there is at least this often while the background task has anything to do.
@@ -46,11 +48,22 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Runs the sink's code.
-    pub(crate) fn hand_over(self) {
+    /// Runs the sink's code; false if it did not take a chunk.
+    fn hand_over(self) -> bool {
         self.dumps.into_iter().for_each(|dump| self.sink.dump(dump));
-        if let Some(chunk) = self.chunk {
-            self.sink.append(chunk);
+        self.chunk.is_none_or(|chunk| self.sink.append(chunk))
+    }
+}
+
+impl<R: Runtime, M: Manager> Shared<R, M> {
+    /// Hands journals on, without the lock. A sink is foreign code: its panic must not end the pool's only task.
+    pub(super) fn deliver(&self, delivery: Option<Delivery>) {
+        let Some(delivery) = delivery else { return };
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| delivery.hand_over()));
+        if !taken.unwrap_or(false)
+            && let Some(ring) = &mut self.lock().recorder.ring
+        {
+            ring.interrupt();
         }
     }
 }

@@ -217,9 +217,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         drop(state);
         effects.ring = false;
         self.run(effects);
-        if let Some(delivery) = delivery {
-            delivery.hand_over();
-        }
+        self.deliver(delivery);
     }
 
     /// After unlocking: everything that may run foreign code or take time.

@@ -178,6 +178,11 @@ impl Ring {
         tape
     }
 
+    /// What was taken got lost: the next begins anew.
+    pub(crate) fn interrupt(&mut self) {
+        self.broken = true;
+    }
+
     /// Events that were not taken yet.
     pub(crate) fn untaken(&self) -> usize {
         self.older.iter().chain([&self.current]).map(|segment| segment.used - segment.taken).sum()
