@@ -38,14 +38,13 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//! kept, `expect` the comparison, `report` the picture, `replay` journals; `rng`, `queue` and `yaml` serve them.
 //!
 //! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
-//! `stack` the pool and the client on it.
+//! `stack` the pool and the client on it, `server` the simulated PostgreSQL.
 
 #![forbid(unsafe_code)]
 
-mod digest;
 mod executor;
 mod expect;
 mod model;
@@ -53,6 +52,7 @@ pub mod net;
 mod oracle;
 mod queue;
 mod record;
+pub mod replay;
 mod report;
 mod rng;
 mod run;
@@ -64,10 +64,10 @@ pub mod stack;
 mod trace;
 mod yaml;
 
-pub use digest::{Digest, Never};
 pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::digest::{Digest, Never};
 pub use pgweir_core::time::Instant;
 pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
