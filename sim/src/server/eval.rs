@@ -316,6 +316,9 @@ fn int(args: &[Value], index: usize) -> Result<i64, PgError> {
 }
 
 fn call(name: &str, args: Vec<Value>, env: &mut Env) -> Result<Value, PgError> {
+    if args.is_empty() && signature(name).is_some_and(|(_, wanted)| !wanted.is_empty()) {
+        return Err(PgError::error("42883", format!("function {name}() does not exist")));
+    }
     match name {
         "coalesce" => return Ok(args.into_iter().find(|value| !value.is_null()).unwrap_or(Value::Null)),
         "concat" => return concat(args),
@@ -329,9 +332,6 @@ fn call(name: &str, args: Vec<Value>, env: &mut Env) -> Result<Value, PgError> {
         }
         _ if args.contains(&Value::Null) => return Ok(Value::Null),
         _ => {}
-    }
-    if args.is_empty() && signature(name).is_some_and(|(_, wanted)| !wanted.is_empty()) {
-        return Err(PgError::error("42883", format!("function {name}() does not exist")));
     }
     Ok(match name {
         "now" | "current_timestamp" | "transaction_timestamp" => Value::Time(env.began),

@@ -146,3 +146,20 @@ fn what_it_does_not_know_it_says_and_how_to_script_it() {
     world.server.on("SELECT gone", |_| Answer::close());
     assert!(world.query(link, "SELECT gone").is_empty() && world.ended.contains_key(&link));
 }
+
+/// Every function, with too few arguments, too many, and those of the wrong type.
+#[test]
+fn functions_that_are_called_wrongly_are_errors() {
+    let (mut world, link) = world();
+    for name in "now version current_setting set_config pg_backend_pid pg_is_in_recovery txid_current pg_sleep count sum min \
+                 max pg_terminate_backend pg_cancel_backend pg_notify current_database length octet_length upper repeat \
+                 concat coalesce nullif abs greatest least generate_series unnest nonsense"
+        .split_whitespace()
+    {
+        for args in ["", "1", "'x'", "NULL", "1, 2", "'x', 'y', true", "ARRAY[1]", "-1.5, '{a}', now(), 4, 5"] {
+            let answers = world.query(link, &format!("SELECT {name}({args})"));
+            assert_eq!(answers.last().map(String::as_str), Some("Z I"), "{name}({args}): {answers:?}");
+        }
+    }
+    assert!(world.query(link, "SELECT nullif()")[0].starts_with("E 42883"));
+}
