@@ -33,11 +33,13 @@
 //!
 //! # The map
 //!
-//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
+//! and `chart` what is kept, `expect` the comparison, `report` the pictures; `digest`, `rng`,
+//! `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
+mod chart;
 mod digest;
 mod expect;
 mod model;
@@ -52,11 +54,15 @@ pub mod scenario;
 mod trace;
 mod yaml;
 
+pub use chart::{Chart, Part, Shares};
 pub use digest::{Digest, Never};
 pub use expect::Finding;
 pub use oracle::Violation;
-pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
-pub use report::Report;
+pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
+pub use report::{
+    Band, Cell, Figure, Ink, Layer, Limit, Mark, Page, Report, Scale, Section, Series, Table, Tone,
+    failure_section, scenario_section,
+};
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use scenario::{BadScenario, Scenario};
 pub use trace::{Lines, NoTrace, Trace};

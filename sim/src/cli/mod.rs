@@ -4,9 +4,11 @@ mod run;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pgweir_sim::Page;
 
 /// Takes connection pools through outages, on a virtual clock, reproducibly from a seed.
 #[derive(Debug, Parser)]
@@ -44,4 +46,20 @@ fn complain(problem: &dyn Display) -> ExitCode {
     // If nobody can be told, the code says it.
     let _ = writeln!(io::stderr(), "pgweir-sim: {problem}");
     ExitCode::from(BAD_INPUT)
+}
+
+/// Whether to write in colours.
+fn is_coloured(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes a page to a file.
+fn write_page(file: &Path, page: &Page) -> io::Result<ExitCode> {
+    match std::fs::write(file, page.html()) {
+        Ok(()) => {
+            writeln!(io::stdout(), "wrote {}", file.display())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Ok(complain(&format_args!("{}: {error}", file.display()))),
+    }
 }

@@ -1,6 +1,6 @@
 //! `run`: scenario files.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant as WallClock;
@@ -8,9 +8,9 @@ use std::time::Instant as WallClock;
 use clap::Args;
 use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
-use pgweir_sim::{Lines, Outcome, Report, Scenario, run, run_traced};
+use pgweir_sim::{Failure, Lines, Outcome, Page, Report, Scenario, failure_section, run, run_traced, scenario_section};
 
-use super::{FAILED, complain};
+use super::{FAILED, complain, is_coloured, write_page};
 
 /// Runs scenario files. Ends with 0 if every expectation holds, 1 if one does not, 2 if a file cannot be used.
 #[derive(Debug, Args)]
@@ -27,18 +27,23 @@ pub(super) struct Arguments {
     /// Show one line for each scenario, and what does not hold.
     #[arg(long, short)]
     quiet: bool,
+    /// Write a page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> io::Result<ExitCode> {
-        run_files(&self.files, self.seed, self.trace, self.quiet)
+        run_files(&self)
     }
 }
 
-fn run_files(files: &[PathBuf], seed: Option<u64>, trace: bool, quiet: bool) -> io::Result<ExitCode> {
+type Ran = Result<Outcome, Box<Failure>>;
+
+fn run_files(arguments: &Arguments) -> io::Result<ExitCode> {
     let mut scenarios = Vec::new();
     let mut bad = None;
-    for file in files {
+    for file in &arguments.files {
         match read(file) {
             Ok(scenario) => scenarios.push((file, scenario)),
             Err(problem) => bad = Some(complain(&problem)),
@@ -48,14 +53,30 @@ fn run_files(files: &[PathBuf], seed: Option<u64>, trace: bool, quiet: bool) -> 
         return Ok(code);
     }
     let mut failed = 0;
+    let mut page = Page { title: "pgweir scenarios".to_owned(), sections: Vec::new() };
     for (file, scenario) in &scenarios {
-        let seed = seed.unwrap_or(scenario.seed);
-        if !run_one(file, scenario, seed, trace, quiet)? {
+        let result = run_one(file, scenario, arguments)?;
+        if !result.as_ref().is_ok_and(Outcome::passed) {
             failed += 1;
+        }
+        if arguments.html.is_some() {
+            page.sections.push(match &result {
+                Ok(outcome) => scenario_section(scenario, outcome),
+                Err(failure) => failure_section(scenario, failure),
+            });
         }
     }
     if scenarios.len() > 1 {
         writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
+    }
+    if let Some(file) = &arguments.html {
+        if let [section] = &page.sections[..] {
+            page.title = section.title.clone();
+        }
+        let written = write_page(file, &page)?;
+        if written != ExitCode::SUCCESS {
+            return Ok(written);
+        }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
@@ -66,11 +87,13 @@ fn read(file: &Path) -> Result<Scenario, String> {
     Scenario::from_yaml(&name, &text).map_err(|bad| bad.to_string())
 }
 
-/// Runs one and says whether all was as expected.
-fn run_one(file: &Path, scenario: &Scenario, seed: u64, trace: bool, quiet: bool) -> io::Result<bool> {
+/// Runs one and shows it.
+fn run_one(file: &Path, scenario: &Scenario, arguments: &Arguments) -> io::Result<Ran> {
+    let terminal = is_coloured(io::stdout().is_terminal());
+    let seed = arguments.seed.unwrap_or(scenario.seed);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let begun = WallClock::now();
-    let result = if trace {
+    let result = if arguments.trace {
         let mut lines = Lines::new(&mut out);
         let result = run_traced(scenario, seed, |config, seed| Machine::new(config, seed, Instant::ZERO), &mut lines);
         lines.finish()?;
@@ -82,7 +105,7 @@ fn run_one(file: &Path, scenario: &Scenario, seed: u64, trace: bool, quiet: bool
     let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
     let passed = match &result {
         Ok(outcome) => {
-            show(&mut out, scenario, outcome, quiet)?;
+            show(&mut out, scenario, outcome, arguments.quiet, terminal)?;
             let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
             let verdict = if outcome.passed() { "passed" } else { "FAILED" };
             let lasted = outcome.lasted.as_secs_f64();
@@ -104,12 +127,12 @@ fn run_one(file: &Path, scenario: &Scenario, seed: u64, trace: bool, quiet: bool
     }
     writeln!(out)?;
     out.flush()?;
-    Ok(passed)
+    Ok(result)
 }
 
-fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool) -> io::Result<()> {
+fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool, coloured: bool) -> io::Result<()> {
     if !quiet {
-        return writeln!(out, "{}", Report::new(scenario, outcome));
+        return writeln!(out, "{}", Report::new(scenario, outcome).coloured(coloured));
     }
     for finding in outcome.findings.iter().filter(|finding| !finding.holds) {
         writeln!(out, "  {}: expected {}, seen {}", finding.key, finding.expected, finding.seen)?;
