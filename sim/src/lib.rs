@@ -34,14 +34,15 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
-//! and `chart` what is kept, `expect` the comparison, `report` the pictures; `digest`, `rng`,
-//! `queue` and `yaml` serve them.
+//! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
+//! a measurement; `digest`, `rng`, `queue`, `settings` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
 mod chart;
 mod digest;
 mod expect;
+mod fleet;
 mod model;
 pub mod net;
 mod oracle;
@@ -51,18 +52,25 @@ mod report;
 mod rng;
 mod run;
 pub mod scenario;
+mod settings;
+mod speed;
 mod trace;
 mod yaml;
 
 pub use chart::{Chart, Part, Shares};
 pub use digest::{Digest, Never};
 pub use expect::Finding;
+pub use fleet::{
+    FleetOutcome, FleetSpec, FleetTally, MemberKind, OutageKind, Overflow, Sample, ServerLimits, run_fleet,
+};
 pub use oracle::Violation;
 pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::{
-    Band, Cell, Figure, Ink, Layer, Limit, Mark, Page, Report, Scale, Section, Series, Table, Tone,
-    failure_section, scenario_section,
+    Band, Cell, Figure, FleetReport, Ink, Layer, Limit, Mark, Page, Report, Scale, Section, Series, Table, Tone,
+    failure_section, fleet_section, fleet_table, scenario_section,
 };
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use scenario::{BadScenario, Scenario};
+pub use settings::Setting;
+pub use speed::{Speed, Stream};
 pub use trace::{Lines, NoTrace, Trace};

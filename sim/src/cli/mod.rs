@@ -1,6 +1,8 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
+mod fleet;
 mod run;
+mod speed;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -21,6 +23,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Fleet(Box<fleet::Arguments>),
+    Speed(speed::Arguments),
 }
 
 /// An expectation does not hold.
@@ -32,6 +36,8 @@ const BAD_INPUT: u8 = 2;
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => arguments.run(),
+        Command::Fleet(arguments) => arguments.run(),
+        Command::Speed(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,
