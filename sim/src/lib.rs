@@ -42,13 +42,13 @@
 mod chart;
 mod digest;
 mod expect;
-mod fleet;
+pub mod fleet;
 mod model;
 pub mod net;
 mod oracle;
 mod queue;
 mod record;
-mod report;
+pub mod report;
 mod rng;
 mod run;
 pub mod scenario;
@@ -60,15 +60,9 @@ mod yaml;
 pub use chart::{Chart, Part, Shares};
 pub use digest::{Digest, Never};
 pub use expect::Finding;
-pub use fleet::{
-    FleetOutcome, FleetSpec, FleetTally, MemberKind, OutageKind, Overflow, Sample, ServerLimits, run_fleet,
-};
 pub use oracle::Violation;
 pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
-pub use report::{
-    Band, Cell, Figure, FleetReport, Ink, Layer, Limit, Mark, Page, Report, Scale, Section, Series, Table, Tone,
-    failure_section, fleet_section, fleet_table, scenario_section,
-};
+pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use scenario::{BadScenario, Scenario};
 pub use settings::Setting;

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant as WallClock};
 
 use clap::{Args, ValueEnum};
-use pgweir_sim::{
-    FleetOutcome, FleetReport, FleetSpec, MemberKind, OutageKind, Overflow, Page, ServerLimits, Setting, fleet_section,
-    run_fleet,
-};
+use pgweir_sim::Setting;
+use pgweir_sim::fleet::{FleetOutcome, FleetSpec, MemberKind, OutageKind, Overflow, ServerLimits, run_fleet};
+use pgweir_sim::report::{FleetReport, Page, fleet_section};
 
 use super::{FAILED, complain, is_coloured, write_page};
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pgweir_sim::Page;
+use pgweir_sim::report::Page;
 
 /// Takes connection pools through outages, on a virtual clock, reproducibly from a seed.
 #[derive(Debug, Parser)]

@@ -8,7 +8,8 @@ use std::time::Instant as WallClock;
 use clap::Args;
 use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
-use pgweir_sim::{Failure, Lines, Outcome, Page, Report, Scenario, failure_section, run, run_traced, scenario_section};
+use pgweir_sim::report::{Page, failure_section, scenario_section};
+use pgweir_sim::{Failure, Lines, Outcome, Report, Scenario, run, run_traced};
 
 use super::{FAILED, complain, is_coloured, write_page};
 
