@@ -28,6 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`Sim`] runs more than the machine: the unchanged pool, driver and client, with the code that uses them, on a seeded
+//! executor, a virtual clock and a network in memory ([`net`]). Put a [`net::Host`] on it, use the types of [`stack`] in
+//! the place of a shim's, and do to the network what a test is about.
+//!
 //! The binary runs scenario files: `pgweir-sim run FILE...`. It ends with 0 if every expectation holds, with 1 if one
 //! does not, and with 2 if a file cannot be used.
 //!
@@ -36,11 +40,15 @@
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
 //! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
 //! a measurement; `digest`, `rng`, `queue`, `settings` and `yaml` serve them.
+//!
+//! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
+//! `stack` the pool and the client on it.
 
 #![forbid(unsafe_code)]
 
 mod chart;
 mod digest;
+mod executor;
 mod expect;
 pub mod fleet;
 mod model;
@@ -51,20 +59,28 @@ mod record;
 pub mod report;
 mod rng;
 mod run;
+mod runtime;
 pub mod scenario;
+pub mod server;
 mod settings;
+mod sim;
 mod speed;
+pub mod stack;
 mod trace;
 mod yaml;
 
 pub use chart::{Chart, Part, Shares};
 pub use digest::{Digest, Never};
+pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::time::Instant;
 pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
+pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
 pub use settings::Setting;
+pub use sim::{Elapsed, JoinHandle, Server, Sim, SimBuilder};
 pub use speed::{Speed, Stream};
 pub use trace::{Lines, NoTrace, Trace};
