@@ -81,7 +81,7 @@ impl Stream {
     pub fn record(events: usize, seed: u64) -> Result<Stream, String> {
         let mut scenario = Scenario::from_yaml("a busy pool", MIX).map_err(|bad| bad.to_string())?;
         // The mix makes about 25,000 events a second.
-        scenario.duration = Duration::from_millis(events as u64 / 25 + 1_000).max(Duration::from_secs(8));
+        scenario.duration = Duration::from_millis(events as u64 / 25 + 1_000).max(Duration::from_secs(5));
         let mut keep =
             Keep { events: Vec::with_capacity(events), digest: Digest::default(), most: events, full: false };
         let mut machine_seed = 0;
