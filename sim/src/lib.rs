@@ -39,15 +39,14 @@
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
 //! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
-//! a measurement; `digest`, `rng`, `queue`, `settings` and `yaml` serve them.
+//! a measurement; `replay` journals; `rng`, `queue`, `settings` and `yaml` serve them.
 //!
 //! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
-//! `stack` the pool and the client on it.
+//! `stack` the pool and the client on it, `server` the simulated PostgreSQL.
 
 #![forbid(unsafe_code)]
 
 mod chart;
-mod digest;
 mod executor;
 mod expect;
 pub mod fleet;
@@ -56,6 +55,7 @@ pub mod net;
 mod oracle;
 mod queue;
 mod record;
+pub mod replay;
 pub mod report;
 mod rng;
 mod run;
@@ -70,10 +70,10 @@ mod trace;
 mod yaml;
 
 pub use chart::{Chart, Part, Shares};
-pub use digest::{Digest, Never};
 pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::digest::{Digest, Never};
 pub use pgweir_core::time::Instant;
 pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;

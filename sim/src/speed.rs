@@ -6,11 +6,11 @@ use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{Action, Event, Machine};
 use pgweir_core::time::Instant;
 
-use crate::digest::Digest;
 use crate::fleet::{self, FleetSpec};
 use crate::run::run_traced;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
+use pgweir_core::digest::Digest;
 
 /// A pool of 10 with 48 callers, who wait for each other now and then. Some acquires are cancelled, some leases come back
 /// dirty; connections are validated, killed, recycled, and once the server restarts.

@@ -1,7 +1,9 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
 mod fleet;
+mod replay;
 mod run;
+mod serve;
 mod speed;
 
 use std::fmt::Display;
@@ -22,9 +24,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Replay(replay::Arguments),
     Run(run::Arguments),
     Fleet(Box<fleet::Arguments>),
     Speed(speed::Arguments),
+    Serve(serve::Arguments),
 }
 
 /// An expectation does not hold.
@@ -35,9 +39,11 @@ const BAD_INPUT: u8 = 2;
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Replay(arguments) => arguments.run(),
         Command::Run(arguments) => arguments.run(),
         Command::Fleet(arguments) => arguments.run(),
         Command::Speed(arguments) => arguments.run(),
+        Command::Serve(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,

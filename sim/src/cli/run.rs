@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Instant as WallClock;
 
 use clap::Args;
+use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
+use pgweir_sim::replay::run_recorded;
 use pgweir_sim::report::{Page, failure_section, scenario_section};
-use pgweir_sim::{Failure, Lines, Outcome, Report, Scenario, run, run_traced};
+use pgweir_sim::{Failure, Lines, NoTrace, Outcome, Report, Scenario, Trace, run, run_traced};
 
 use super::{FAILED, complain, is_coloured, write_page};
 
@@ -28,107 +30,131 @@ pub(super) struct Arguments {
     /// Show one line for each scenario, and what does not hold.
     #[arg(long, short)]
     quiet: bool,
+    /// Write the run's journal to this file, for replay. Takes one scenario.
+    #[arg(long, value_name = "OUT")]
+    journal: Option<PathBuf>,
     /// Write a page with charts to this file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
-impl Arguments {
-    pub(super) fn run(self) -> io::Result<ExitCode> {
-        run_files(&self)
-    }
-}
-
 type Ran = Result<Outcome, Box<Failure>>;
 
-fn run_files(arguments: &Arguments) -> io::Result<ExitCode> {
-    let mut scenarios = Vec::new();
-    let mut bad = None;
-    for file in &arguments.files {
-        match read(file) {
-            Ok(scenario) => scenarios.push((file, scenario)),
-            Err(problem) => bad = Some(complain(&problem)),
+impl Arguments {
+    pub(super) fn run(self) -> io::Result<ExitCode> {
+        if self.journal.is_some() && self.files.len() > 1 {
+            return Ok(complain(&"--journal takes one scenario, since it writes one journal"));
         }
+        self.run_files()
     }
-    if let Some(code) = bad {
-        return Ok(code);
-    }
-    let mut failed = 0;
-    let mut page = Page { title: "pgweir scenarios".to_owned(), sections: Vec::new() };
-    for (file, scenario) in &scenarios {
-        let result = run_one(file, scenario, arguments)?;
-        if !result.as_ref().is_ok_and(Outcome::passed) {
-            failed += 1;
+
+    fn run_files(&self) -> io::Result<ExitCode> {
+        let mut scenarios = Vec::new();
+        let mut bad = None;
+        for file in &self.files {
+            match read(file) {
+                Ok(scenario) => scenarios.push((file, scenario)),
+                Err(problem) => bad = Some(complain(&problem)),
+            }
         }
-        if arguments.html.is_some() {
-            page.sections.push(match &result {
-                Ok(outcome) => scenario_section(scenario, outcome),
-                Err(failure) => failure_section(scenario, failure),
-            });
+        if let Some(code) = bad {
+            return Ok(code);
         }
-    }
-    if scenarios.len() > 1 {
-        writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
-    }
-    if let Some(file) = &arguments.html {
-        if let [section] = &page.sections[..] {
-            page.title = section.title.clone();
+        let mut failed = 0;
+        let mut page = Page { title: "pgweir scenarios".to_owned(), sections: Vec::new() };
+        for (file, scenario) in &scenarios {
+            let seed = self.seed.unwrap_or(scenario.seed);
+            let result = self.run_one(file, scenario, seed)?;
+            if !result.as_ref().is_ok_and(Outcome::passed) {
+                failed += 1;
+            }
+            if self.html.is_some() {
+                page.sections.push(match &result {
+                    Ok(outcome) => scenario_section(scenario, outcome),
+                    Err(failure) => failure_section(scenario, failure),
+                });
+            }
         }
-        let written = write_page(file, &page)?;
-        if written != ExitCode::SUCCESS {
-            return Ok(written);
+        if scenarios.len() > 1 {
+            writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
         }
+        if let Some(file) = &self.html {
+            if let [section] = &page.sections[..] {
+                page.title = section.title.clone();
+            }
+            let written = write_page(file, &page)?;
+            if written != ExitCode::SUCCESS {
+                return Ok(written);
+            }
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+
+    /// Runs one and shows it.
+    fn run_one(&self, file: &Path, scenario: &Scenario, seed: u64) -> io::Result<Ran> {
+        let coloured = is_coloured(io::stdout().is_terminal());
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let begun = WallClock::now();
+        let result = if self.trace {
+            let mut lines = Lines::new(&mut out);
+            let result = self.run_traced(scenario, seed, &mut lines)?;
+            lines.finish()?;
+            result
+        } else if self.journal.is_some() {
+            self.run_traced(scenario, seed, &mut NoTrace)?
+        } else {
+            run(scenario, seed)
+        };
+        let took = begun.elapsed();
+        let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
+        let passed = match &result {
+            Ok(outcome) => {
+                show(&mut out, scenario, outcome, self.quiet, coloured)?;
+                let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
+                let verdict = if outcome.passed() { "passed" } else { "FAILED" };
+                let lasted = outcome.lasted.as_secs_f64();
+                let (events, took) = (outcome.events, took.as_secs_f64());
+                let name = &scenario.name;
+                writeln!(
+                    out,
+                    "{verdict} {name}: {lasted:.0} s in {took:.2} s, {events} events, {rate:.2} million a second"
+                )?;
+                outcome.passed()
+            }
+            Err(failure) => {
+                writeln!(out, "FAILED {failure}")?;
+                false
+            }
+        };
+        if !passed {
+            writeln!(out, "  {}", again())?;
+        }
+        writeln!(out)?;
+        out.flush()?;
+        Ok(result)
+    }
+
+    /// Runs one under the eyes of `trace`, and writes its journal if that is wanted.
+    fn run_traced<T: Trace>(
+        &self,
+        scenario: &Scenario,
+        seed: u64,
+        trace: &mut T,
+    ) -> io::Result<Result<Outcome, Box<Failure>>> {
+        let Some(file) = &self.journal else {
+            let make = |config: &PoolConfig, seed| Machine::new(config, seed, Instant::ZERO);
+            return Ok(run_traced(scenario, seed, make, trace));
+        };
+        let (result, journal) = run_recorded(scenario, seed, trace);
+        std::fs::write(file, journal).map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
+        Ok(result)
+    }
 }
 
 fn read(file: &Path) -> Result<Scenario, String> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
     Scenario::from_yaml(&name, &text).map_err(|bad| bad.to_string())
-}
-
-/// Runs one and shows it.
-fn run_one(file: &Path, scenario: &Scenario, arguments: &Arguments) -> io::Result<Ran> {
-    let terminal = is_coloured(io::stdout().is_terminal());
-    let seed = arguments.seed.unwrap_or(scenario.seed);
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let begun = WallClock::now();
-    let result = if arguments.trace {
-        let mut lines = Lines::new(&mut out);
-        let result = run_traced(scenario, seed, |config, seed| Machine::new(config, seed, Instant::ZERO), &mut lines);
-        lines.finish()?;
-        result
-    } else {
-        run(scenario, seed)
-    };
-    let took = begun.elapsed();
-    let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
-    let passed = match &result {
-        Ok(outcome) => {
-            show(&mut out, scenario, outcome, arguments.quiet, terminal)?;
-            let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
-            let verdict = if outcome.passed() { "passed" } else { "FAILED" };
-            let lasted = outcome.lasted.as_secs_f64();
-            let (events, took) = (outcome.events, took.as_secs_f64());
-            let name = &scenario.name;
-            writeln!(
-                out,
-                "{verdict} {name}: {lasted:.0} s in {took:.2} s, {events} events, {rate:.2} million a second"
-            )?;
-            outcome.passed()
-        }
-        Err(failure) => {
-            writeln!(out, "FAILED {failure}")?;
-            false
-        }
-    };
-    if !passed {
-        writeln!(out, "  {}", again())?;
-    }
-    writeln!(out)?;
-    out.flush()?;
-    Ok(result)
 }
 
 fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool, coloured: bool) -> io::Result<()> {

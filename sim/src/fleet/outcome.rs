@@ -5,8 +5,8 @@ use std::time::Duration;
 use pgweir_core::time::Instant;
 
 use super::server::Figures;
-use crate::digest::Digest;
 use crate::record::Spread;
+use pgweir_core::digest::Digest;
 
 /// What came of a fleet.
 #[derive(Clone, Debug)]

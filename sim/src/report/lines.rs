@@ -9,7 +9,7 @@ use super::page::{Table, Tone};
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Columns of a line of bars.
-pub(super) const COLUMNS: usize = 72;
+pub(crate) const COLUMNS: usize = 72;
 
 /// A colour of terminals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn paint(coloured: bool, paint: Paint, text: &str) -> String {
 }
 
 /// Zero is a dot; every other value is at least the lowest bar.
-pub(super) fn sparkline(values: &[u32], most: u32) -> String {
+pub(crate) fn sparkline(values: &[u32], most: u32) -> String {
     let bar = |value: u32| match value {
         0 => '·',
         value => BARS[((u64::from(value) * 8).div_ceil(u64::from(most)) as usize).clamp(1, 8) - 1],

@@ -10,6 +10,7 @@ mod scenario;
 mod text;
 
 pub use fleet::{FleetReport, fleet_section, fleet_table};
+pub(crate) use lines::{COLUMNS, sparkline};
 pub use page::{Band, Cell, Figure, Ink, Layer, Limit, Mark, Page, Scale, Section, Series, Table, Tone};
 pub use scenario::{failure_section, scenario_section};
 pub use text::Report;

@@ -19,7 +19,6 @@ use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{Action, ConnId, Event, Machine, Stats, WaiterId};
 use pgweir_core::time::Instant;
 
-use crate::digest::Digest;
 use crate::expect::{self, Finding};
 use crate::model::Server;
 use crate::oracle::{Oracle, Violation};
@@ -30,6 +29,7 @@ use crate::scenario::Scenario;
 use crate::trace::{NoTrace, Tail, Trace};
 use clients::{Call, Client};
 use driver::Peer;
+use pgweir_core::digest::Digest;
 pub use subject::Subject;
 
 /// More things than this at one moment are an endless loop.

@@ -4,6 +4,8 @@ mod bad_input;
 mod canaries;
 mod command;
 mod fleet;
+mod journal;
 mod random;
 mod scenarios;
+mod serve;
 mod support;

@@ -17,13 +17,13 @@ use super::member::Member;
 use super::outcome::{FleetOutcome, FleetTally, Sample};
 use super::server::{Job, Server};
 use super::spec::FleetSpec;
-use crate::digest::Digest;
 use crate::model::said;
 use crate::oracle::Violation;
 use crate::queue::Queue;
 use crate::record::Spread;
 use crate::rng::Rng;
 use crate::scenario::scale;
+use pgweir_core::digest::Digest;
 
 /// How late a timer is.
 const LATE: Duration = Duration::from_micros(50);
