@@ -37,42 +37,50 @@
 //!
 //! # The map
 //!
-//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture, `replay` journals; `rng`, `queue` and `yaml` serve them.
+//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
+//! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
+//! a measurement; `replay` journals; `rng`, `queue`, `settings` and `yaml` serve them.
 //!
 //! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
 //! `stack` the pool and the client on it, `server` the simulated PostgreSQL.
 
 #![forbid(unsafe_code)]
 
+mod chart;
 mod executor;
 mod expect;
+pub mod fleet;
 mod model;
 pub mod net;
 mod oracle;
 mod queue;
 mod record;
 pub mod replay;
-mod report;
+pub mod report;
 mod rng;
 mod run;
 mod runtime;
 pub mod scenario;
 pub mod server;
+mod settings;
 mod sim;
+mod speed;
 pub mod stack;
 mod trace;
 mod yaml;
 
+pub use chart::{Chart, Part, Shares};
 pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
 pub use pgweir_core::digest::{Digest, Never};
 pub use pgweir_core::time::Instant;
-pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
+pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
+pub use settings::Setting;
 pub use sim::{Elapsed, JoinHandle, Server, Sim, SimBuilder};
+pub use speed::{Speed, Stream};
 pub use trace::{Lines, NoTrace, Trace};

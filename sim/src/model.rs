@@ -199,7 +199,7 @@ impl Server {
 }
 
 /// What the server says with a SQLSTATE.
-fn said(code: &str, message: &str) -> Fault {
+pub(crate) fn said(code: &str, message: &str) -> Fault {
     let sqlstate = SqlState::parse(code);
     let class = sqlstate.map_or(FaultClass::Transient, fault_class);
     Fault { sqlstate, ..Fault::plain(class, message) }

@@ -98,9 +98,12 @@ pub(crate) fn entries(raw: &Raw) -> Vec<(String, Raw)> {
 
 /// A mapping with one key.
 pub(crate) fn single(key: &str, value: Raw) -> Raw {
-    let mut mapping = serde_yaml::Mapping::new();
-    mapping.insert(key.into(), value);
-    Raw::Mapping(mapping)
+    mapping([(key, value)])
+}
+
+/// A mapping.
+pub(crate) fn mapping<'a>(entries: impl IntoIterator<Item = (&'a str, Raw)>) -> Raw {
+    Raw::Mapping(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
 }
 
 /// serde_yaml says `key: what is wrong at line 3 column 5` in one text.

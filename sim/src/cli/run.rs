@@ -1,6 +1,6 @@
 //! `run`: scenario files.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant as WallClock;
@@ -10,9 +10,10 @@ use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
 use pgweir_sim::replay::run_recorded;
+use pgweir_sim::report::{Page, failure_section, scenario_section};
 use pgweir_sim::{Failure, Lines, NoTrace, Outcome, Report, Scenario, Trace, run, run_traced};
 
-use super::{FAILED, complain};
+use super::{FAILED, complain, is_coloured, write_page};
 
 /// Runs scenario files. Ends with 0 if every expectation holds, 1 if one does not, 2 if a file cannot be used.
 #[derive(Debug, Args)]
@@ -32,7 +33,12 @@ pub(super) struct Arguments {
     /// Write the run's journal to this file, for replay. Takes one scenario.
     #[arg(long, value_name = "OUT")]
     journal: Option<PathBuf>,
+    /// Write a page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
+
+type Ran = Result<Outcome, Box<Failure>>;
 
 impl Arguments {
     pub(super) fn run(self) -> io::Result<ExitCode> {
@@ -55,20 +61,38 @@ impl Arguments {
             return Ok(code);
         }
         let mut failed = 0;
+        let mut page = Page { title: "pgweir scenarios".to_owned(), sections: Vec::new() };
         for (file, scenario) in &scenarios {
             let seed = self.seed.unwrap_or(scenario.seed);
-            if !self.run_one(file, scenario, seed)? {
+            let result = self.run_one(file, scenario, seed)?;
+            if !result.as_ref().is_ok_and(Outcome::passed) {
                 failed += 1;
+            }
+            if self.html.is_some() {
+                page.sections.push(match &result {
+                    Ok(outcome) => scenario_section(scenario, outcome),
+                    Err(failure) => failure_section(scenario, failure),
+                });
             }
         }
         if scenarios.len() > 1 {
             writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
         }
+        if let Some(file) = &self.html {
+            if let [section] = &page.sections[..] {
+                page.title = section.title.clone();
+            }
+            let written = write_page(file, &page)?;
+            if written != ExitCode::SUCCESS {
+                return Ok(written);
+            }
+        }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
 
-    /// Runs one and says whether all was as expected.
-    fn run_one(&self, file: &Path, scenario: &Scenario, seed: u64) -> io::Result<bool> {
+    /// Runs one and shows it.
+    fn run_one(&self, file: &Path, scenario: &Scenario, seed: u64) -> io::Result<Ran> {
+        let coloured = is_coloured(io::stdout().is_terminal());
         let mut out = io::BufWriter::new(io::stdout().lock());
         let begun = WallClock::now();
         let result = if self.trace {
@@ -85,7 +109,7 @@ impl Arguments {
         let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
         let passed = match &result {
             Ok(outcome) => {
-                show(&mut out, scenario, outcome, self.quiet)?;
+                show(&mut out, scenario, outcome, self.quiet, coloured)?;
                 let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
                 let verdict = if outcome.passed() { "passed" } else { "FAILED" };
                 let lasted = outcome.lasted.as_secs_f64();
@@ -107,7 +131,7 @@ impl Arguments {
         }
         writeln!(out)?;
         out.flush()?;
-        Ok(passed)
+        Ok(result)
     }
 
     /// Runs one under the eyes of `trace`, and writes its journal if that is wanted.
@@ -133,9 +157,9 @@ fn read(file: &Path) -> Result<Scenario, String> {
     Scenario::from_yaml(&name, &text).map_err(|bad| bad.to_string())
 }
 
-fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool) -> io::Result<()> {
+fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool, coloured: bool) -> io::Result<()> {
     if !quiet {
-        return writeln!(out, "{}", Report::new(scenario, outcome));
+        return writeln!(out, "{}", Report::new(scenario, outcome).coloured(coloured));
     }
     for finding in outcome.findings.iter().filter(|finding| !finding.holds) {
         writeln!(out, "  {}: expected {}, seen {}", finding.key, finding.expected, finding.seen)?;

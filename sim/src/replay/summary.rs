@@ -8,7 +8,7 @@ use pgweir_core::pool::{Action, Counts, Event, Notice, Reject, State};
 use pgweir_core::time::Instant;
 
 use super::moment::end;
-use crate::record::COLUMNS;
+use crate::report::COLUMNS;
 use crate::report::sparkline;
 use crate::scenario::show;
 

@@ -219,7 +219,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         }
         let now = self.now;
         self.set(call, Stage::Holding(conn));
-        self.record.waits.add(now - asked);
+        self.record.waited(now, now - asked);
         self.record.outage_sees(|outage| {
             if outage.back.is_some() {
                 outage.granted.get_or_insert(now);
