@@ -115,8 +115,13 @@ impl Dump {
 
     /// The journal: [`Journal::read`](super::Journal::read) reads it. Takes about a millisecond per 8,192 events.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let chunk =
-            Chunk { begins: Some(self.header.clone()), tape: self.tape.clone(), sites: self.sites.clone(), ends: true };
+        let chunk = Chunk {
+            pool: 0,
+            begins: Some(self.header.clone()),
+            tape: self.tape.clone(),
+            sites: self.sites.clone(),
+            ends: true,
+        };
         Stream::new().add(&chunk)
     }
 }
@@ -130,6 +135,7 @@ impl fmt::Debug for Dump {
 /// What a pool did since the last chunk.
 #[derive(Clone)]
 pub struct Chunk {
+    pub(crate) pool: u64,
     /// Set where a journal begins: the first time, and after events that were overwritten before anybody took them.
     pub(crate) begins: Option<Header>,
     pub(crate) tape: Tape,
@@ -140,6 +146,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Tells the pools of one sink apart: a number that no other pool of this process has.
+    pub fn pool(&self) -> u64 {
+        self.pool
+    }
+
     /// Where a journal begins, its header: bytes from here on belong to another one than those before.
     pub fn begins(&self) -> Option<&Header> {
         self.begins.as_ref()
