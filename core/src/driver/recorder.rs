@@ -138,10 +138,11 @@ impl<M: Manager> State<M> {
         let State { machine, actions, recorder, armed, .. } = self;
         // Clamped as the machine does it: a journal's times do not go back.
         let now = now.max(machine.now());
-        if let Some(ring) = &mut recorder.ring {
-            if ring.begin(machine, now, &event) && recorder.flow.is_some() {
-                *armed = RING;
-            }
+        if let Some(ring) = &mut recorder.ring
+            && ring.begin(machine, now, &event)
+            && recorder.flow.is_some()
+        {
+            *armed = RING;
         }
         machine.handle(now, event, actions);
         if let Some(ring) = &mut recorder.ring {

@@ -41,6 +41,9 @@ impl JournalOptions {
     /// An event takes 32 bytes of memory twice over (256 KiB in all by default); beside them there are two copies of
     /// the pool's own state, and one event in four may hold a fault. A busy pool has two events per acquire, so the
     /// default covers the last 2,048 to 4,096 acquires.
+    ///
+    /// An event of the hot path costs about 3 ns. Once in `entries` events the pool's state is copied under the lock:
+    /// half a microsecond for a pool of 10, five for one of 1,000.
     #[must_use]
     pub fn entries(mut self, entries: u32) -> Self {
         self.entries = if entries == 0 { 0 } else { entries.clamp(16, 1 << 20) };
