@@ -33,7 +33,8 @@
 //! the place of a shim's, and do to the network what a test is about.
 //!
 //! The binary runs scenario files: `pgweir-sim run FILE...`. It ends with 0 if every expectation holds, with 1 if one
-//! does not, and with 2 if a file cannot be used.
+//! does not, and with 2 if a file cannot be used. `pgweir-sim replay FILE` runs a journal again, of a real pool or of a
+//! simulated run: 0 if the machine does the same, 1 if it does not.
 //!
 //! # The map
 //!

@@ -186,7 +186,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     /// and the machine before them. `None` if the journal is [off](JournalOptions::off).
     ///
     /// It holds no query and no secret; see [`journal`](crate::journal). The events are copied while the pool is locked,
-    /// which takes tens of microseconds; [`Dump::to_bytes`] makes the bytes afterwards.
+    /// which takes about a tenth of a millisecond; [`Dump::to_bytes`] makes the bytes afterwards.
     pub fn journal(&self) -> Option<Dump> {
         let now = self.shared.runtime.now();
         self.shared.lock().dump(Why::Demand, now, self.shared.wall)

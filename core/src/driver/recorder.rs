@@ -2,18 +2,23 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::shared::{Shared, State};
 use super::sites::Sites;
-use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, Why};
+use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, SITES, Why};
 use crate::manager::Manager;
 use crate::pool::{ConnId, Event, Fate, Fault, Machine, SiteId, WaiterId};
 use crate::runtime::Runtime;
 use crate::time::{Instant, Wall};
 
-/// A continuous sink is handed what there is at least this often while the background task has anything to do.
+/// A continuous sink is handed what there is at least this often.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// The background task is to look now, whatever it is armed for: whoever changes something next finds that the machine
+/// is due earlier. A continuous sink is served in time that way, at no cost to the hot path.
+const RING: Instant = Instant::MAX;
 
 pub(crate) struct Recorder {
     ring: Option<Ring>,
@@ -38,7 +43,12 @@ struct Flow {
     /// A chunk is handed over when it has so many events.
     full: usize,
     sites: usize,
+    /// Tells the pools of one sink apart.
+    pool: u64,
 }
+
+/// The number of the next pool with a continuous sink.
+static POOL: AtomicU64 = AtomicU64::new(0);
 
 /// What is handed to a sink after unlocking.
 pub(crate) struct Delivery {
@@ -76,6 +86,7 @@ impl Recorder {
             at: Instant::ZERO,
             full: options.entries as usize / 4,
             sites: 0,
+            pool: POOL.fetch_add(1, Ordering::Relaxed),
         });
         let (unhealthy, timeout) = Default::default();
         Recorder { ring, sink, interval: options.interval, unhealthy, timeout, flow }
@@ -92,6 +103,11 @@ impl Recorder {
             _ => return false,
         }
         true
+    }
+
+    /// When something is to be handed over whatever happens until then.
+    pub(super) fn due(&self) -> Instant {
+        self.flow.as_ref().map_or(Instant::MAX, |flow| flow.at)
     }
 
     /// Whether it is time to hand something over: asked by the background task at each look.
@@ -119,11 +135,14 @@ impl<M: Manager> State<M> {
     /// left in `actions`.
     pub(super) fn handle(&mut self, now: Instant, event: Event) {
         debug_assert!(self.actions.is_empty(), "the answer to one event is carried out before the next");
-        let State { machine, actions, recorder, .. } = self;
+        let State { machine, actions, recorder, armed, .. } = self;
         // Clamped as the machine does it: a journal's times do not go back.
         let now = now.max(machine.now());
-        if let Some(ring) = &mut recorder.ring {
-            ring.begin(machine, now, &event);
+        if let Some(ring) = &mut recorder.ring
+            && ring.begin(machine, now, &event)
+            && recorder.flow.is_some()
+        {
+            *armed = RING;
         }
         machine.handle(now, event, actions);
         if let Some(ring) = &mut recorder.ring {
@@ -141,17 +160,16 @@ impl<M: Manager> State<M> {
         leak_after: Option<Duration>,
         site: SiteId,
     ) {
-        if leak_after.is_some() {
+        let full = self.recorder.ring.as_ref().is_some_and(Ring::is_full);
+        if full || leak_after.is_some() || site.0 >= SITES {
             return self.handle(now, Event::Acquire { waiter, deadline, leak_after, site });
         }
         let State { machine, actions, recorder, .. } = self;
         let now = now.max(machine.now());
-        if let Some(ring) = &mut recorder.ring {
-            ring.begin_acquire(machine, now, waiter, deadline, site);
-        }
+        let check = recorder.ring.as_mut().and_then(|ring| ring.acquire(now, waiter, deadline, site));
         machine.handle(now, Event::Acquire { waiter, deadline, leak_after: None, site }, actions);
-        if let Some(ring) = &mut recorder.ring {
-            ring.finish(Check::of(actions));
+        if let Some(check) = check {
+            *check = Check::of(actions);
         }
     }
 
@@ -165,17 +183,16 @@ impl<M: Manager> State<M> {
         queries: u64,
         fault: Option<Box<Fault>>,
     ) {
-        if fault.is_some() {
+        let full = self.recorder.ring.as_ref().is_some_and(Ring::is_full);
+        if full || fault.is_some() {
             return self.handle(now, Event::Release { conn, fate, queries, fault });
         }
         let State { machine, actions, recorder, .. } = self;
         let now = now.max(machine.now());
-        if let Some(ring) = &mut recorder.ring {
-            ring.begin_release(machine, now, conn, fate, queries);
-        }
+        let check = recorder.ring.as_mut().and_then(|ring| ring.release(now, conn, fate, queries));
         machine.handle(now, Event::Release { conn, fate, queries, fault: None }, actions);
-        if let Some(ring) = &mut recorder.ring {
-            ring.finish(Check::of(actions));
+        if let Some(check) = check {
+            *check = Check::of(actions);
         }
     }
 
@@ -218,7 +235,7 @@ impl Recorder {
         let known = if begins.is_some() { 0 } else { flow.sites };
         let sites = sites.all();
         flow.sites = sites.len();
-        let chunk = Chunk { begins, tape, sites: sites[known..].to_vec(), ends: ended };
+        let chunk = Chunk { pool: flow.pool, begins, tape, sites: sites[known..].to_vec(), ends: ended };
         if ended {
             self.flow = None;
         }

@@ -76,10 +76,10 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         }
         self.listen(&mut state, now, &mut effects);
         let commands = std::mem::take(&mut state.commands);
-        let due = state.machine.due();
-        state.armed = due;
         self.finished = state.terminated.is_some() && commands.is_empty();
         let delivery = state.delivery(now, shared.wall, self.finished);
+        let due = state.machine.due().min(state.recorder.due());
+        state.armed = due;
         drop(state);
         effects.ring = false;
         shared.run(effects);

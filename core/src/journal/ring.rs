@@ -18,7 +18,7 @@ struct Record {
     second: u64,
     /// The kind in the lowest byte, 24 bits of the event's above.
     head: u32,
-    check: u32,
+    check: Check,
 }
 
 const TICK: u8 = 0;
@@ -37,7 +37,7 @@ const FATES: [Fate; 5] = [Fate::Unused, Fate::Clean, Fate::Dirty, Fate::Broken, 
 const ROLES: [Role; 3] = [Role::Unknown, Role::Primary, Role::Standby];
 
 /// Sites beyond this number are kept on the side.
-const SITES: u32 = 1 << 24;
+pub(crate) const SITES: u32 = 1 << 24;
 
 /// Records a machine's events: [`begin`](Ring::begin) before each, [`finish`](Ring::finish) after it.
 #[derive(Debug)]
@@ -66,91 +66,93 @@ impl Ring {
         Ring { current: Segment::new(entries.max(16) as usize, machine), older: None, broken: true }
     }
 
-    /// The machine is about to be told of `event`.
+    /// The machine is about to be told of `event`. True if this, or what follows it, may overwrite what nobody took yet
+    /// unless somebody takes it soon: a segment is full.
     #[inline(never)]
-    pub(crate) fn begin(&mut self, machine: &Machine, now: Instant, event: &Event) {
-        self.make_room(machine);
-        match *event {
+    pub(crate) fn begin(&mut self, machine: &Machine, now: Instant, event: &Event) -> bool {
+        let mut turned = self.is_full();
+        if turned {
+            self.turn(machine);
+        }
+        let _place = match *event {
             Event::Acquire { waiter, deadline, leak_after: None, site } if site.0 < SITES => {
-                self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos());
+                self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos())
             }
             Event::Release { conn, fate, queries, fault: None } => {
-                self.put(now, RELEASE, fate as u32, conn_bits(conn), queries);
+                self.put(now, RELEASE, fate as u32, conn_bits(conn), queries)
             }
             Event::Tick => self.put(now, TICK, 0, 0, 0),
             Event::Cancel { waiter } => self.put(now, CANCEL, 0, waiter.0, 0),
             Event::Connected { conn, ref facts } => {
                 let pid = u64::from(facts.backend_pid.cast_unsigned());
-                self.put(now, CONNECTED, facts.role as u32, conn_bits(conn), pid);
+                self.put(now, CONNECTED, facts.role as u32, conn_bits(conn), pid)
             }
             Event::Validated { conn } => self.put(now, VALIDATED, 0, conn_bits(conn), 0),
             Event::Reset { conn } => self.put(now, RESET, 0, conn_bits(conn), 0),
             Event::Touched { conn } => self.put(now, TOUCHED, 0, conn_bits(conn), 0),
             Event::Closed { conn } => self.put(now, CLOSED, 0, conn_bits(conn), 0),
-            ref event => self.keep(machine, now, event.clone()),
+            ref event => {
+                turned |= self.keep(machine, now, event.clone());
+                None
+            }
+        };
+        turned
+    }
+
+    /// The machine answered with `actions`, of which this is the check.
+    pub(crate) fn finish(&mut self, check: Check) {
+        let last = self.current.used.wrapping_sub(1);
+        if let Some(record) = self.current.records.get_mut(last) {
+            record.check = check;
         }
     }
 
-    /// As [`begin`](Ring::begin), of an acquire that follows its pool's leak detection. By its parts: a reference to the
-    /// event would force it into memory, which costs the hot path several nanoseconds.
+    /// As [`begin`](Ring::begin) and [`finish`](Ring::finish), of an acquire that follows its pool's leak detection,
+    /// while the ring is not [full](Ring::is_full): gives the place for the check. By its parts: a reference to the event
+    /// would force it into memory, which costs the hot path several nanoseconds.
     #[inline(always)]
-    pub(crate) fn begin_acquire(
+    pub(crate) fn acquire(
         &mut self,
-        machine: &Machine,
         now: Instant,
         waiter: WaiterId,
         deadline: Instant,
         site: SiteId,
-    ) {
-        self.make_room(machine);
-        if site.0 < SITES {
-            self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos());
-        } else {
-            self.keep(machine, now, Event::Acquire { waiter, deadline, leak_after: None, site });
-        }
+    ) -> Option<&mut Check> {
+        self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos())
     }
 
-    /// As [`begin`](Ring::begin), of a release without a fault.
+    /// The same of a release without a fault.
     #[inline(always)]
-    pub(crate) fn begin_release(&mut self, machine: &Machine, now: Instant, conn: ConnId, fate: Fate, queries: u64) {
-        self.make_room(machine);
-        self.put(now, RELEASE, fate as u32, conn_bits(conn), queries);
+    pub(crate) fn release(&mut self, now: Instant, conn: ConnId, fate: Fate, queries: u64) -> Option<&mut Check> {
+        self.put(now, RELEASE, fate as u32, conn_bits(conn), queries)
     }
 
-    /// The machine answered with `actions`.
+    /// Whether the next event needs a new segment.
     #[inline(always)]
-    pub(crate) fn finish(&mut self, check: Check) {
-        let last = self.current.used.wrapping_sub(1);
-        if let Some(record) = self.current.records.get_mut(last) {
-            record.check = check.bits();
-        }
+    pub(crate) fn is_full(&self) -> bool {
+        self.current.used == self.current.records.len()
     }
 
     #[inline(always)]
-    fn make_room(&mut self, machine: &Machine) {
-        if self.current.used == self.current.records.len() {
-            self.turn(machine);
-        }
-    }
-
-    #[inline(always)]
-    fn put(&mut self, at: Instant, kind: u8, more: u32, first: u64, second: u64) {
+    fn put(&mut self, at: Instant, kind: u8, more: u32, first: u64, second: u64) -> Option<&mut Check> {
         let current = &mut self.current;
-        if let Some(record) = current.records.get_mut(current.used) {
-            let head = u32::from(kind) | more << 8;
-            *record = Record { at: at.as_nanos(), first, second, head, check: 0 };
-            current.used += 1;
-        }
+        let record = current.records.get_mut(current.used)?;
+        let head = u32::from(kind) | more << 8;
+        *record = Record { at: at.as_nanos(), first, second, head, check: Check::default() };
+        current.used += 1;
+        Some(&mut record.check)
     }
 
     #[cold]
-    fn keep(&mut self, machine: &Machine, at: Instant, event: Event) {
-        if self.current.rare.len() == self.current.records.len() / 4 {
+    fn keep(&mut self, machine: &Machine, at: Instant, event: Event) -> bool {
+        let full = self.current.rare.len() == self.current.records.len() / 4;
+        if full {
             self.turn(machine);
         }
         let index = self.current.rare.len() as u64;
         self.current.rare.push(event);
         self.put(at, RARE, 0, index, 0);
+        full
     }
 
     /// The current segment is full: it becomes the older one, which is emptied and goes on from here.
@@ -257,10 +259,7 @@ impl Tape {
     /// The events, in order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Instant, Event, Check)> {
         self.pieces.iter().flat_map(|piece| {
-            piece
-                .records
-                .iter()
-                .map(|record| (Instant::from_nanos(record.at), piece.event(record), Check::from_bits(record.check)))
+            piece.records.iter().map(|record| (Instant::from_nanos(record.at), piece.event(record), record.check))
         })
     }
 }

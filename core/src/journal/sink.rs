@@ -41,6 +41,9 @@ impl JournalOptions {
     /// An event takes 32 bytes of memory twice over (256 KiB in all by default); beside them there are two copies of
     /// the pool's own state, and one event in four may hold a fault. A busy pool has two events per acquire, so the
     /// default covers the last 2,048 to 4,096 acquires.
+    ///
+    /// An event of the hot path costs about 3 ns. Once in `entries` events the pool's state is copied under the lock:
+    /// half a microsecond for a pool of 10, five for one of 1,000.
     #[must_use]
     pub fn entries(mut self, entries: u32) -> Self {
         self.entries = if entries == 0 { 0 } else { entries.clamp(16, 1 << 20) };
@@ -115,8 +118,13 @@ impl Dump {
 
     /// The journal: [`Journal::read`](super::Journal::read) reads it. Takes about a millisecond per 8,192 events.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let chunk =
-            Chunk { begins: Some(self.header.clone()), tape: self.tape.clone(), sites: self.sites.clone(), ends: true };
+        let chunk = Chunk {
+            pool: 0,
+            begins: Some(self.header.clone()),
+            tape: self.tape.clone(),
+            sites: self.sites.clone(),
+            ends: true,
+        };
         Stream::new().add(&chunk)
     }
 }
@@ -130,6 +138,7 @@ impl fmt::Debug for Dump {
 /// What a pool did since the last chunk.
 #[derive(Clone)]
 pub struct Chunk {
+    pub(crate) pool: u64,
     /// Set where a journal begins: the first time, and after events that were overwritten before anybody took them.
     pub(crate) begins: Option<Header>,
     pub(crate) tape: Tape,
@@ -140,6 +149,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Tells the pools of one sink apart: a number that no other pool of this process has.
+    pub fn pool(&self) -> u64 {
+        self.pool
+    }
+
     /// Where a journal begins, its header: bytes from here on belong to another one than those before.
     pub fn begins(&self) -> Option<&Header> {
         self.begins.as_ref()

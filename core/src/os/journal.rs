@@ -1,13 +1,13 @@
 //! Journals in files. The files are written by a thread of their own: the pool's task hands over what there is and goes
 //! on. What cannot be written is logged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use crate::journal::{Chunk, Dump, JournalSink, Stream, Why};
@@ -62,19 +62,22 @@ impl JournalSink for JournalDirectory {
 }
 
 /// Appends everything that a pool does to a file, as it happens: about 15 bytes an event, and at most about a second
-/// late. The file grows without a limit.
+/// late, for which the pool's background task wakes once a second. The file grows without a limit.
 ///
 /// A file that exists is not touched: `pool.pgweir` is followed by `pool.1.pgweir`, `pool.2.pgweir` and so on. A new one
-/// is also begun when events were lost because the disk did not keep up, so that each file can be replayed by itself.
+/// is also begun when events were lost because the disk did not keep up, so that each file can be replayed by itself;
+/// and each of several pools that share this has its own.
 #[derive(Debug)]
 pub struct JournalFile {
     writer: Writer<Chunk>,
-    /// Set when a chunk could not be written: those that follow need a new file.
-    failed: Arc<AtomicBool>,
+    failed: Failed,
 }
 
+/// Pools of which a chunk could not be written: those that follow need a new file.
+type Failed = Arc<Mutex<BTreeSet<u64>>>;
+
 impl JournalFile {
-    /// Writes to `path`, or to the first of its successors that does not exist. For one pool.
+    /// Writes to `path`, or to the first of its successors that does not exist.
     ///
     /// # Errors
     /// The operating system's, when the directory does not exist or the thread cannot be made.
@@ -84,8 +87,8 @@ impl JournalFile {
         if !fs::metadata(directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let failed = Arc::new(AtomicBool::new(false));
-        let mut appending = Appending { path, stream: Stream::new(), file: None, failed: failed.clone() };
+        let failed = Failed::default();
+        let mut appending = Appending { path, pools: BTreeMap::new(), failed: failed.clone() };
         let writer = Writer::start(move |chunk: Chunk| appending.append(&chunk))?;
         Ok(JournalFile { writer, failed })
     }
@@ -105,29 +108,31 @@ impl JournalSink for JournalFile {
     }
 
     fn append(&self, chunk: Chunk) -> bool {
-        let begins = chunk.begins().is_some();
-        let gap = self.failed.load(Ordering::Acquire) && !begins;
-        if begins {
-            self.failed.store(false, Ordering::Release);
-        }
-        !gap && self.writer.send(chunk)
+        let failed = lock(&self.failed).remove(&chunk.pool());
+        (!failed || chunk.begins().is_some()) && self.writer.send(chunk)
     }
 }
 
-/// A file that grows.
+/// Files that grow, by pool.
 struct Appending {
     path: PathBuf,
+    pools: BTreeMap<u64, Growing>,
+    failed: Failed,
+}
+
+/// A pool's file.
+struct Growing {
+    path: PathBuf,
+    file: File,
     stream: Stream,
-    file: Option<(PathBuf, File)>,
-    failed: Arc<AtomicBool>,
 }
 
 impl Appending {
     fn append(&mut self, chunk: &Chunk) {
         if let Err((path, error)) = self.try_append(chunk) {
             // What follows would not fit what is there: it needs a journal that begins anew.
-            self.file = None;
-            self.failed.store(true, Ordering::Release);
+            self.pools.remove(&chunk.pool());
+            lock(&self.failed).insert(chunk.pool());
             tracing::error!(
                 name: "pgweir.journal.failed",
                 path = %path.display(),
@@ -137,11 +142,13 @@ impl Appending {
     }
 
     fn try_append(&mut self, chunk: &Chunk) -> Result<(), (PathBuf, io::Error)> {
-        let bytes = self.stream.add(chunk);
         if chunk.begins().is_some() {
-            self.file = Some(create_next(&self.path).map_err(|error| (self.path.clone(), error))?);
+            let (path, file) = create_next(&self.path).map_err(|error| (self.path.clone(), error))?;
+            self.pools.insert(chunk.pool(), Growing { path, file, stream: Stream::new() });
         }
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        // Without a file: it was handed over before the one ahead of it could not be written.
+        let Some(Growing { path, file, stream }) = self.pools.get_mut(&chunk.pool()) else { return Ok(()) };
+        let bytes = stream.add(chunk);
         if let Err(error) = file.write_all(&bytes) {
             if chunk.begins().is_some() {
                 // Without its beginning it is of no use; a second error says no more than the first.
@@ -152,8 +159,15 @@ impl Appending {
         if let Some(header) = chunk.begins() {
             report(path, chunk.entries(), &header.why, Ok((path.clone(), bytes.len())));
         }
+        if chunk.ends() {
+            self.pools.remove(&chunk.pool());
+        }
         Ok(())
     }
+}
+
+fn lock(failed: &Failed) -> MutexGuard<'_, BTreeSet<u64>> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Creates the first of `path` and its successors that does not exist.

@@ -209,6 +209,27 @@ fn a_continuous_sink_gets_everything_to_the_end() {
     assert!(shelf.chunks.lock().unwrap().len() > 5, "piece by piece");
 }
 
+/// Nothing is due and nothing else wakes the background task: a full segment does.
+#[test]
+fn a_busy_pool_overwrites_nothing_that_a_continuous_sink_has_not_seen() {
+    let mut world = World::default();
+    let shelf = Shelf::new(&world, true);
+    let builder = world.builder(1, 1).journal(JournalOptions::new().entries(64).sink(shelf.clone()));
+    let pool = world.start(builder);
+    for _ in 0..1_000 {
+        drop(world.lease(&pool));
+        world.run();
+    }
+    pool.pause();
+    world.advance(Duration::from_secs(2));
+    pool.resume();
+    world.advance(Duration::from_secs(2));
+    let journals = shelf.journals();
+    assert_eq!(journals.len(), 1, "nothing was overwritten");
+    assert_eq!(replayed(&journals[0]).0, pool.status());
+    assert!(Journal::read(&journals[0]).expect("a journal").entries().len() > 2_000);
+}
+
 #[test]
 fn a_runtime_that_is_shut_down_ends_the_journal() {
     let mut world = World::default();
