@@ -34,7 +34,7 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//! kept, `expect` the comparison, `report` the picture, `swarm` a scenario from every seed; `digest`, `rng`, `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +49,7 @@ mod report;
 mod rng;
 mod run;
 pub mod scenario;
+pub mod swarm;
 mod trace;
 mod yaml;
 

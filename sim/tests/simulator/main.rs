@@ -3,6 +3,6 @@
 mod bad_input;
 mod canaries;
 mod command;
-mod random;
 mod scenarios;
 mod support;
+mod swarm;
