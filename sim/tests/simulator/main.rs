@@ -1,6 +1,7 @@
 //! The simulator's own tests: the scenarios that ship, the command line, what is refused, and canaries for the oracle.
 
 mod bad_input;
+mod broken;
 mod canaries;
 mod command;
 mod scenarios;
