@@ -64,9 +64,13 @@ impl Link {
         let young = self.young_lost.iter().copied().find(|lost| now - *lost <= longest);
         self.fault = Some(match self.fault.take() {
             // The schedule is set, and may be over when the last of the batch fails. A full server may be asked again
-            // whenever there is room.
-            Some(failure) if batch(&failure) && class != FaultClass::Capacity => Failure { latest: class, ..failure },
-            Some(failure) if batch(&failure) => Failure { class, latest: class, ..failure },
+            // whenever there is room, and one that failed otherwise than for good sooner than was said at first.
+            Some(failure)
+                if batch(&failure) && (class == FaultClass::Capacity || failure.class == FaultClass::Permanent) =>
+            {
+                Failure { class, latest: class, ..failure }
+            }
+            Some(failure) if batch(&failure) => Failure { latest: class, ..failure },
             Some(_) => failure(now, class),
             None => match doubt.or(young).filter(|_| class != FaultClass::Capacity) {
                 Some(since) => Failure { latest: class, ..failure(since, FaultClass::Transient) },
