@@ -40,7 +40,8 @@
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
 //! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
-//! a measurement; `replay` journals; `rng`, `queue`, `settings` and `yaml` serve them.
+//! a measurement; `replay` journals; `swarm` a
+//! scenario from every seed; `rng`, `queue`, `settings` and `yaml` serve them.
 //!
 //! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
 //! `stack` the pool and the client on it, `server` the simulated PostgreSQL.
@@ -67,6 +68,7 @@ mod settings;
 mod sim;
 mod speed;
 pub mod stack;
+pub mod swarm;
 mod trace;
 mod yaml;
 

@@ -9,6 +9,8 @@ use crate::chart::Chart;
 
 /// Attempts beyond this many are counted, not kept.
 const KEPT: usize = 100_000;
+/// Outages that are looked at: an older one will not be recovered from any more.
+const MOST_OPEN: usize = 8;
 
 /// What a run came to. Times are on the run's own clock, which begins at 0.
 #[derive(Clone, Debug, Default)]
@@ -256,6 +258,11 @@ impl Record {
         if let Some(outage) = self.outages.last_mut() {
             outage.back.get_or_insert(at);
         }
+    }
+
+    /// Whether an outage is over that the pool may not have recovered from.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.outages.iter().rev().take(MOST_OPEN).any(|outage| outage.back.is_some() && outage.recovered.is_none())
     }
 
     /// Notes something about the outages that have not seen it.

@@ -1,8 +1,9 @@
-//! YAML in: the only file that names serde_yaml, which is no longer developed.
+//! YAML in and out: the only file that names serde_yaml, which is no longer developed.
 
 use std::cell::Cell;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Longer documents are not scenarios.
@@ -82,6 +83,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misread> {
         }
         misread
     })
+}
+
+/// Writes a document.
+pub(crate) fn write<T: Serialize>(value: &T) -> Result<String, String> {
+    serde_yaml::to_string(value).map_err(|error| error.to_string())
 }
 
 /// Reads a part that was kept back; the error says nothing about where.

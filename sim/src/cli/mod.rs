@@ -5,6 +5,7 @@ mod replay;
 mod run;
 mod serve;
 mod speed;
+mod swarm;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -29,6 +30,7 @@ enum Command {
     Fleet(Box<fleet::Arguments>),
     Speed(speed::Arguments),
     Serve(serve::Arguments),
+    Swarm(swarm::Arguments),
 }
 
 /// An expectation does not hold.
@@ -44,6 +46,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Fleet(arguments) => arguments.run(),
         Command::Speed(arguments) => arguments.run(),
         Command::Serve(arguments) => arguments.run(),
+        Command::Swarm(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,

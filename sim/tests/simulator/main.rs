@@ -1,11 +1,12 @@
 //! The simulator's own tests: the scenarios that ship, the command line, what is refused, and canaries for the oracle.
 
 mod bad_input;
+mod broken;
 mod canaries;
 mod command;
 mod fleet;
 mod journal;
-mod random;
 mod scenarios;
 mod serve;
 mod support;
+mod swarm;
