@@ -50,6 +50,7 @@ mod rng;
 mod run;
 pub mod scenario;
 mod trace;
+pub mod what_if;
 mod yaml;
 
 pub use digest::{Digest, Never};

@@ -22,8 +22,8 @@ pub use expect::{
     ShutdownExpected, WaitsExpected,
 };
 pub use step::{Crash, Kill, Resize, Restart, Step, What};
-pub(crate) use values::show;
 pub use values::{Dist, Range, Scalar, Written};
+pub(crate) use values::{scale, show};
 
 /// A whole scenario.
 #[derive(Clone, Debug)]

@@ -1,0 +1,96 @@
+//! What was recorded: a pool's configuration, how it stood, and every event with the actions that followed.
+
+use pgweir_core::config::PoolConfig;
+use pgweir_core::pool::{Action, Counts, Event, Machine, State};
+use pgweir_core::time::Instant;
+
+use crate::trace::Trace;
+
+/// One event, and what the machine asked for then.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Step {
+    /// When.
+    pub at: Instant,
+    /// What the machine was told.
+    pub event: Event,
+    /// What it asked for.
+    pub actions: Vec<Action>,
+}
+
+/// A stretch of a pool's life. It may begin and end in the middle of it.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub(super) config: PoolConfig,
+    /// The pool before the first step.
+    pub(super) counts: Counts,
+    pub(super) state: State,
+    pub(super) steps: Vec<Step>,
+}
+
+impl History {
+    /// The history of `before`, the machine as it was before the first of the steps.
+    pub fn new(config: &PoolConfig, before: &Machine, steps: Vec<Step>) -> Self {
+        History { config: config.clone(), counts: before.counts(), state: before.state(), steps }
+    }
+
+    /// The configuration in force at the beginning.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// The steps, in order of time.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// When the first step was; the epoch if there is none.
+    pub fn begins(&self) -> Instant {
+        self.steps.first().map_or(Instant::ZERO, |step| step.at)
+    }
+
+    /// When the last step was; the epoch if there is none.
+    pub fn ends(&self) -> Instant {
+        self.steps.last().map_or(Instant::ZERO, |step| step.at)
+    }
+
+    /// Whether it begins with a pool that has done nothing yet.
+    pub fn is_whole(&self) -> bool {
+        self.state == State::Initializing && self.counts.total == 0 && self.start().is_some()
+    }
+
+    /// How the pool was started, if that was recorded: `lazy`.
+    pub(super) fn start(&self) -> Option<bool> {
+        self.steps.iter().take(2).find_map(|step| match step.event {
+            Event::Start { lazy } => Some(lazy),
+            _ => None,
+        })
+    }
+}
+
+/// Records the steps of a simulated run, for a [`History`].
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    steps: Vec<Step>,
+}
+
+impl Recorder {
+    /// The steps so far.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+impl Trace for Recorder {
+    fn event(&mut self, now: Instant, event: &Event) {
+        self.steps.push(Step { at: now, event: event.clone(), actions: Vec::new() });
+    }
+
+    fn action(&mut self, _: Instant, action: &Action) {
+        if let Some(step) = self.steps.last_mut() {
+            step.actions.push(action.clone());
+        }
+    }
+
+    fn remark(&mut self, _: Instant, _: std::fmt::Arguments<'_>) {}
+}
