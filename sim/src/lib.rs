@@ -34,11 +34,10 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//! kept, `expect` the comparison, `report` the picture; `rng`, `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
-mod digest;
 mod expect;
 mod model;
 pub mod net;
@@ -53,9 +52,9 @@ mod trace;
 pub mod what_if;
 mod yaml;
 
-pub use digest::{Digest, Never};
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::digest::{Digest, Never};
 pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};

@@ -167,7 +167,7 @@ impl Server {
     pub(crate) fn connect(&mut self, now: Instant, conn: ConnId) -> Welcome {
         let refusal = match self.state {
             ServerState::Up => None,
-            ServerState::Down => Some(Fault::new(FaultClass::Transient, "connecting to db:5432: Connection refused")),
+            ServerState::Down => Some(Fault::plain(FaultClass::Transient, "connecting to db:5432: Connection refused")),
             ServerState::Starting if self.recovering => Some(said("57P03", "the database system is in recovery mode")),
             ServerState::Starting => Some(said("57P03", "the database system is starting up")),
             ServerState::Stopping => Some(said("57P03", "the database system is shutting down")),
@@ -193,7 +193,7 @@ impl Server {
     pub(crate) fn login_ends(&mut self, conn: ConnId) -> Result<ServerFacts, Fault> {
         let epoch = self.logins.remove(&conn);
         let fault = if epoch != Some(self.epoch) || self.state != ServerState::Up {
-            Fault::new(FaultClass::Transient, "the server closed the connection while logging in")
+            Fault::plain(FaultClass::Transient, "the server closed the connection while logging in")
         } else if let Some(fault) = self.recorded_refusal() {
             fault.clone()
         } else if self.refuse_logins {
@@ -280,7 +280,7 @@ impl Server {
 fn said(code: &str, message: &str) -> Fault {
     let sqlstate = SqlState::parse(code);
     let class = sqlstate.map_or(FaultClass::Transient, fault_class);
-    Fault { class, sqlstate, message: message.into() }
+    Fault { sqlstate, ..Fault::plain(class, message) }
 }
 
 /// A termination by an administrator.

@@ -79,9 +79,14 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         let due = state.machine.due();
         state.armed = due;
         self.finished = state.terminated.is_some() && commands.is_empty();
+        let delivery = state.delivery(now, shared.wall, self.finished);
         drop(state);
         effects.ring = false;
         shared.run(effects);
+        if let Some(delivery) = delivery {
+            // A sink is foreign code.
+            caught(|| delivery.hand_over());
+        }
         let busy = !commands.is_empty();
         for command in commands {
             self.begin(command);
@@ -242,7 +247,7 @@ fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
 }
 
 fn panicked() -> Fault {
-    Fault::new(FaultClass::Transient, "a hook or the manager panicked")
+    Fault::plain(FaultClass::Transient, "a hook or the manager panicked")
 }
 
 /// A connection that is about to be idle is listened to from before it is put back, so that no word of it is missed.

@@ -334,7 +334,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         if dead.is_some() && end == End::Clean {
             end = End::Broken;
         }
-        let lost = || Fault::new(FaultClass::Transient, "the connection was lost while it was used");
+        let lost = || Fault::plain(FaultClass::Transient, "the connection was lost while it was used");
         let fault = (fate == Fate::Broken).then(|| Box::new(dead.unwrap_or_else(lost)));
         self.over(call, end);
         self.post(Event::Release { conn, fate, queries, fault })

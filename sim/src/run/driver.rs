@@ -196,7 +196,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
             // Its caller has the object; the socket is cut from here.
             Place::Lent(call) => self.cut(call),
             Place::Connecting => {
-                let given_up = Fault::new(FaultClass::Transient, format!("given up: {reason:?}"));
+                let given_up = Fault::plain(FaultClass::Transient, format!("given up: {reason:?}"));
                 self.record.attempt_ends(attempt, now, Some(given_up));
             }
             _ => {}

@@ -20,7 +20,6 @@ use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{Action, ConnId, Event, Machine, Stats, WaiterId};
 use pgweir_core::time::Instant;
 
-use crate::digest::Digest;
 use crate::expect::{self, Finding};
 use crate::model::Server;
 use crate::oracle::{Oracle, Violation};
@@ -32,6 +31,7 @@ use crate::trace::{NoTrace, Tail, Trace};
 use crate::what_if::recording::Recording;
 use clients::{Call, Client};
 use driver::Peer;
+use pgweir_core::digest::Digest;
 pub(crate) use recorded::run_recorded;
 pub use subject::Subject;
 
