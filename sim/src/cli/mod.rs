@@ -1,6 +1,7 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
 mod run;
+mod what_if;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -19,6 +20,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    WhatIf(what_if::Arguments),
 }
 
 /// An expectation does not hold.
@@ -30,6 +32,7 @@ const BAD_INPUT: u8 = 2;
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => arguments.run(),
+        Command::WhatIf(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,

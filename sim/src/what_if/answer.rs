@@ -153,14 +153,14 @@ fn holds(extract: &Extract, notes: &mut Vec<String>) {
 fn assumed(extract: &Extract, notes: &mut Vec<String>) {
     let times = &extract.times;
     let missing: Vec<&str> = [
-        ("connect (5ms)", times.connect.is_empty()),
-        ("check (350µs)", times.validate.is_empty()),
-        ("orderly close (350µs)", times.close.is_empty()),
+        ("a connect takes 5ms", times.connect.is_empty()),
+        ("a check takes 350µs", times.validate.is_empty()),
+        ("an orderly close takes 350µs", times.close.is_empty()),
     ]
     .iter()
     .filter_map(|(name, missing)| missing.then_some(*name))
     .collect();
     if !missing.is_empty() {
-        notes.push(format!("assumed, as none was seen: the time of a {}", missing.join(", of a ")));
+        notes.push(format!("assumed, as none was seen: {}", missing.join(", ")));
     }
 }

@@ -1,6 +1,9 @@
 //! What was recorded: a pool's configuration, how it stood, and every event with the actions that followed.
 
+use std::fmt;
+
 use pgweir_core::config::PoolConfig;
+use pgweir_core::journal::{Journal, Replay};
 use pgweir_core::pool::{Action, Counts, Event, Machine, State};
 use pgweir_core::time::Instant;
 
@@ -32,6 +35,24 @@ impl History {
     /// The history of `before`, the machine as it was before the first of the steps.
     pub fn new(config: &PoolConfig, before: &Machine, steps: Vec<Step>) -> Self {
         History { config: config.clone(), counts: before.counts(), state: before.state(), steps }
+    }
+
+    /// What a journal holds, as far as it could be read. The actions are what the journal's machine asks for when it is
+    /// told the same events again.
+    ///
+    /// # Errors
+    /// The machine of this version answers otherwise than the one that was recorded.
+    pub fn from_journal(journal: &Journal) -> Result<Self, Deviation> {
+        let mut steps = Vec::new();
+        let mut replay = Replay::new(journal);
+        while let Some(step) = replay.step() {
+            if !step.agrees() {
+                return Err(Deviation { entry: step.number, version: journal.header().version.clone() });
+            }
+            let (at, event) = (step.entry.at, step.entry.event.clone());
+            steps.push(Step { at, event, actions: step.actions.to_vec() });
+        }
+        Ok(History::new(&journal.header().config, journal.start(), steps))
     }
 
     /// The configuration in force at the beginning.
@@ -67,6 +88,31 @@ impl History {
         })
     }
 }
+
+/// A journal whose machine answers otherwise when it is told the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deviation {
+    /// At which entry, from 0.
+    pub entry: usize,
+    /// The version of pgweir that wrote the journal.
+    pub version: String,
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "at entry {} the pool answers otherwise than the one that was recorded, of version {}: this version ({}) \
+             cannot tell what was done then",
+            self.entry,
+            self.version,
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+}
+
+impl std::error::Error for Deviation {}
 
 /// Records the steps of a simulated run, for a [`History`].
 #[derive(Clone, Debug, Default)]

@@ -246,11 +246,7 @@ impl Trace for Meter {
                     self.waiting.insert(*waiter, at);
                 }
             }
-            Event::Cancel { waiter } => {
-                if self.leaves(*waiter).is_some() {
-                    self.measures.cancelled += 1;
-                }
-            }
+            Event::Cancel { waiter } => self.measures.cancelled += u64::from(self.leaves(*waiter).is_some()),
             Event::CheckFailed { conn, .. } => {
                 if let Some(lease) = self.lent.remove(conn) {
                     self.waiters.insert(lease.waiter);

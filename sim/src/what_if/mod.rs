@@ -31,7 +31,7 @@
 //!   its site; one that was cut off by its connection's end or by the end of the history, as long as a drawn longer one.
 //! - A caller that gave up waiting gives up at the same time, unless it has its connection by then. A request that waited
 //!   for the pool's acquire_timeout waits for the other one's now.
-//! - Several hosts are simulated as one.
+//! - Several hosts are simulated as one, which fails while every host that was tried fails.
 //!
 //! # What not to conclude
 //! Nothing about throughput of the database, nothing from a row that the calibration marks as off, and nothing from a
@@ -60,7 +60,7 @@ use pgweir_core::time::Instant;
 
 pub use answer::Answer;
 pub use compare::Row;
-pub use history::{History, Recorder, Step};
+pub use history::{Deviation, History, Recorder, Step};
 pub use measure::Measures;
 pub use settings::{BadSetting, with_settings};
 

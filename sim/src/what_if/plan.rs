@@ -158,7 +158,11 @@ impl<'a> Plan<'a> {
                     again.hold = again.hold.saturating_add(self.warm_up);
                     planned.push(again);
                 }
-                Origin::Waiting => planned.push(again),
+                Origin::Waiting => {
+                    // Before what is measured, as it was.
+                    again.at = Instant::from_nanos(again.at.as_nanos().saturating_sub(1));
+                    planned.push(again);
+                }
                 Origin::Made => self.make(again, index, seed, &mut planned),
             }
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::pool::{Event, Machine};
+use pgweir_core::pool::{Action, ConnId, Event, Fault, FaultClass, Machine, ServerFacts};
 use pgweir_core::time::Instant;
 
 use super::extract::{Extract, Hold, Origin, extract};
@@ -104,7 +104,7 @@ fn requests_are_read_out_exactly() {
     }
     let unknown = extract.requests.iter().filter(|request| request.hold == Hold::Unknown).count() as u64;
     let timeouts = history.steps().iter().flat_map(|step| &step.actions);
-    let timeouts = timeouts.filter(|action| matches!(action, pgweir_core::pool::Action::Reject { .. })).count() as u64;
+    let timeouts = timeouts.filter(|action| matches!(action, Action::Reject { .. })).count() as u64;
     assert_eq!((burst.len(), unknown), (999, timeouts));
     assert!(unknown > 200, "{unknown}");
     assert!(extract.outages.is_empty() && extract.deaths.is_empty() && extract.limits.is_empty());
@@ -264,6 +264,61 @@ expect: {}
     assert_eq!(answer.recorded.requests, answer.simulated[0].requests);
     assert!(answer.to_string().contains("the history begins in the middle"), "{answer}");
     assert_eq!(answer.changed[0].timed_out, 0);
+}
+
+#[test]
+fn who_waited_at_the_beginning_waits_again_and_is_not_counted() {
+    let history = history(&scenario(BURST), Instant::from_secs(7));
+    assert!(history.counts.waiting > 10, "{:?}", history.counts);
+    let answer = ask(&history, &["max_size=8"]);
+    assert_eq!(answer.off().count(), 0, "{answer}");
+    assert_eq!(answer.recorded.requests, answer.simulated[0].requests);
+    close("granted", answer.recorded.granted, answer.simulated[0].granted, 5);
+    assert_eq!(answer.changed[0].timed_out, 0);
+}
+
+/// A pool of two hosts, told by hand: the second is a standby, and takes over at the end.
+#[test]
+fn several_hosts_are_one_that_fails_while_all_fail() {
+    let config = PoolConfig::builder().hosts(2).min_size(1).max_size(2).build().expect("valid");
+    let mut machine = Machine::new(&config, 1, Instant::ZERO);
+    let before = machine.clone();
+    let (mut steps, mut actions) = (Vec::new(), Vec::new());
+    let mut told = vec![(Instant::ZERO, Event::Start { lazy: true })];
+    let (down, over) = (Instant::from_secs(10), Instant::from_secs(20));
+    while let Some((at, event)) = told.pop() {
+        machine.handle(at, event.clone(), &mut actions);
+        let mut next = None;
+        for action in &actions {
+            let Action::Connect { conn, host, .. } = *action else { continue };
+            let answered = at + 5 * MS;
+            let refused = |class| Event::ConnectFailed { conn, fault: Box::new(Fault::plain(class, "no")) };
+            let answer = match host.0 {
+                0 if answered < down => Event::Connected { conn, facts: ServerFacts::default() },
+                0 => refused(FaultClass::Transient),
+                _ if answered < over => refused(FaultClass::WrongRole),
+                _ => Event::Connected { conn, facts: ServerFacts::default() },
+            };
+            next = Some((answered, answer));
+        }
+        steps.push(Step { at, event, actions: std::mem::take(&mut actions) });
+        let dies = steps.len() == 2;
+        let timer = machine.deadline().map(|(at, _)| (at, Event::Tick));
+        if dies {
+            let conn = ConnId { slot: 0, generation: 1 };
+            let fault = Box::new(Fault::plain(FaultClass::Transient, "the end of the stream"));
+            told.push((down, Event::Lost { conn, fault }));
+        } else if let Some(next) = next.or(timer).filter(|(at, _)| *at < Instant::from_secs(40)) {
+            told.push(next);
+        }
+    }
+    let history = History::new(&config, &before, steps);
+    let extract = extract(&history);
+    let [outage] = &extract.outages[..] else { panic!("{:?}", extract.outages) };
+    near("begin", outage.from - Instant::ZERO, Duration::from_secs(10), 10 * MS);
+    assert!(outage.until.0 < over && outage.until.1 >= over.saturating_sub(5 * MS), "{outage:?}");
+    let answer = ask(&history, &["backoff_max=2s"]);
+    assert!(answer.to_string().contains("the pool had 2 hosts"), "{answer}");
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod command;
 mod random;
 mod scenarios;
 mod support;
+mod what_if;

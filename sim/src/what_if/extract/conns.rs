@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgweir_core::pool::{Action, Check, CloseHow, CloseReason, ConnId, Event, Fate, Fault, FaultClass};
+use pgweir_core::pool::{Action, Check, CloseHow, CloseReason, ConnId, Event, Fate, Fault, FaultClass, HostId};
 use pgweir_core::time::Instant;
 
 use super::super::history::Step;
@@ -31,6 +31,7 @@ pub(super) struct Seen {
 /// One connect attempt that came to an end.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
+    pub(super) host: HostId,
     pub(super) began: Instant,
     pub(super) ended: Instant,
     /// Why it failed, if it did.
@@ -84,7 +85,7 @@ impl Seen {
 pub(super) struct Conns {
     seen: Seen,
     begins: Instant,
-    connecting: BTreeMap<ConnId, Instant>,
+    connecting: BTreeMap<ConnId, (HostId, Instant)>,
     /// Open now.
     sessions: u32,
 }
@@ -103,8 +104,8 @@ impl Conns {
         match &step.event {
             Event::Connected { conn, .. } => self.connected(at, *conn),
             Event::ConnectFailed { conn, fault } => {
-                let began = self.connecting.remove(conn).unwrap_or(self.begins);
-                self.attempt(began, at, Some((**fault).clone()));
+                let (host, began) = self.connecting.remove(conn).unwrap_or((HostId::default(), self.begins));
+                self.attempt(host, began, at, Some((**fault).clone()));
             }
             Event::Validated { conn } => {
                 if let Doing::Validating(began, _) = self.life(*conn).doing {
@@ -143,20 +144,20 @@ impl Conns {
 
     fn connected(&mut self, at: Instant, conn: ConnId) {
         match self.connecting.remove(&conn) {
-            Some(began) => {
+            Some((host, began)) => {
                 self.seen.connect.push(at - began);
-                self.attempt(began, at, None);
+                self.attempt(host, began, at, None);
             }
             // Late: it was given up, or it was begun before the history.
             None if self.seen.lives.contains_key(&conn) => return,
-            None => self.attempt(self.begins, at, None),
+            None => self.attempt(HostId::default(), self.begins, at, None),
         }
         self.seen.lives.insert(conn, Life { opened: at, good: at, doing: Doing::Nothing });
         self.sessions += 1;
     }
 
-    fn attempt(&mut self, began: Instant, ended: Instant, fault: Option<Fault>) {
-        self.seen.attempts.push(Attempt { began, ended, fault, sessions: self.sessions });
+    fn attempt(&mut self, host: HostId, began: Instant, ended: Instant, fault: Option<Fault>) {
+        self.seen.attempts.push(Attempt { host, began, ended, fault, sessions: self.sessions });
     }
 
     fn answered(&mut self, conn: ConnId, began: Instant, at: Instant) {
@@ -178,7 +179,7 @@ impl Conns {
             Fate::Clean | Fate::Dirty | Fate::Discarded => self.life(conn).good = at,
             Fate::Unused => {}
             Fate::Broken => {
-                let unsaid = || Fault::new(FaultClass::Transient, "the connection was lost while it was used");
+                let unsaid = || Fault::plain(FaultClass::Transient, "the connection was lost while it was used");
                 let fault = fault.cloned().unwrap_or_else(unsaid);
                 self.died(at, conn, &fault, true);
             }
@@ -195,8 +196,8 @@ impl Conns {
     pub(super) fn action(&mut self, step: &Step, action: &Action) {
         let at = step.at;
         match *action {
-            Action::Connect { conn, .. } => {
-                self.connecting.insert(conn, at);
+            Action::Connect { conn, host, .. } => {
+                self.connecting.insert(conn, (host, at));
             }
             Action::Validate { conn, how: Check::RoundTrip, deadline } => {
                 self.life(conn).doing = Doing::Validating(at, deadline);
@@ -208,7 +209,7 @@ impl Conns {
     }
 
     fn closes(&mut self, at: Instant, conn: ConnId, how: CloseHow, reason: CloseReason) {
-        if let Some(began) = self.connecting.remove(&conn) {
+        if let Some((_, began)) = self.connecting.remove(&conn) {
             if reason == CloseReason::ConnectTimeout {
                 self.seen.unanswered.push((began, at));
             }

@@ -4,9 +4,10 @@
 //! the deaths right before it), and ended between the last question that it spoiled and the first good answer after
 //! that: both bounds are kept. Which moment between them is taken is the caller's choice.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pgweir_core::pool::{Fault, FaultClass};
+use pgweir_core::pool::{Fault, FaultClass, HostId, State};
 use pgweir_core::time::Instant;
 
 use super::super::History;
@@ -16,6 +17,9 @@ use super::{Deaths, Limit};
 
 /// Deaths this little before the first failed connect are of the same trouble.
 const JOINED: Duration = Duration::from_secs(1);
+
+/// Reasons that are shown.
+const MOST_PHASES: usize = 4;
 
 /// A time in which the server could not be used.
 #[derive(Clone, Debug)]
@@ -42,7 +46,11 @@ impl Outage {
         match &self.trouble {
             Trouble::Silent => "no answers".to_owned(),
             Trouble::Refusing(phases) => {
-                let texts: Vec<String> = phases.iter().map(|(_, refusal)| refusal.fault.to_string()).collect();
+                let mut texts: Vec<String> =
+                    phases.iter().take(MOST_PHASES).map(|(_, refusal)| refusal.fault.to_string()).collect();
+                if phases.len() > MOST_PHASES {
+                    texts.push(format!("{} more reasons", phases.len() - MOST_PHASES));
+                }
                 texts.join("; then ")
             }
         }
@@ -51,7 +59,7 @@ impl Outage {
 
 /// The times of trouble in order, and how many questions got no answer though others did.
 pub(super) fn outages(seen: &Seen, deaths: &[Deaths], history: &History) -> (Vec<Outage>, u32) {
-    let mut outages = refusals(seen, deaths, history);
+    let mut outages = all_hosts_refuse(seen, deaths, history);
     let (silences, odd) = silences(seen);
     outages.extend(silences);
     outages.sort_by_key(|outage| outage.from);
@@ -66,11 +74,33 @@ struct Phase<'a> {
     delays: Vec<Duration>,
 }
 
-fn refusals(seen: &Seen, deaths: &[Deaths], history: &History) -> Vec<Outage> {
+/// The times in which connects failed at every host that was tried at all.
+fn all_hosts_refuse(seen: &Seen, deaths: &[Deaths], history: &History) -> Vec<Outage> {
+    let hosts: BTreeSet<HostId> = seen.attempts.iter().map(|attempt| attempt.host).collect();
+    let outages = hosts.into_iter().map(|host| {
+        let attempts: Vec<&Attempt> = seen.attempts.iter().filter(|attempt| attempt.host == host).collect();
+        refusals(&attempts, deaths, history)
+    });
+    outages.reduce(|one, other| overlaps(&one, &other)).unwrap_or_default()
+}
+
+/// The times in which both are. What is said then is what the one said whose trouble began later.
+fn overlaps(one: &[Outage], other: &[Outage]) -> Vec<Outage> {
+    let pairs = one.iter().flat_map(|one| other.iter().map(move |other| (one, other)));
+    let both = pairs.filter(|(one, other)| one.from.max(other.from) <= one.until.0.min(other.until.0));
+    both.map(|(one, other)| {
+        let until = (one.until.0.min(other.until.0), one.until.1.min(other.until.1));
+        let later = if one.from > other.from { one } else { other };
+        Outage { until, ..later.clone() }
+    })
+    .collect()
+}
+
+fn refusals(attempts: &[&Attempt], deaths: &[Deaths], history: &History) -> Vec<Outage> {
     let mut outages = Vec::new();
     let mut phases: Vec<Phase<'_>> = Vec::new();
     let mut good = None;
-    for attempt in &seen.attempts {
+    for attempt in attempts {
         match &attempt.fault {
             Some(fault) if fault.class == FaultClass::Capacity => {}
             Some(fault) => add(&mut phases, attempt, fault),
@@ -89,8 +119,8 @@ fn refusals(seen: &Seen, deaths: &[Deaths], history: &History) -> Vec<Outage> {
     }
     // A pool that was down when the history began had been told so before.
     if let Some(first) = outages.first_mut()
-        && history.state == pgweir_core::pool::State::Unhealthy
-        && !seen.attempts.iter().any(|attempt| attempt.fault.is_none() && attempt.ended < first.from)
+        && history.state == State::Unhealthy
+        && !attempts.iter().any(|attempt| attempt.fault.is_none() && attempt.ended < first.from)
     {
         first.from = history.begins();
     }
