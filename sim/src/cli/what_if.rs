@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use pgweir_core::journal::Journal;
@@ -10,6 +11,11 @@ use pgweir_core::pool::Event;
 use pgweir_sim::what_if::{History, Options, OutageEnd, what_if, with_settings};
 
 use super::{FAILED, complain};
+
+/// Longer histories are no incidents any more.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
+/// More requests than this take minutes of real time.
+const MOST_REQUESTS: f64 = 50e6;
 
 /// Simulates what a journal recorded again, under another configuration, and shows both side by side. Ends with 0, with
 /// 1 if a guarantee of the pool did not hold in a simulation, with 2 if the journal or a setting cannot be used.
@@ -69,6 +75,13 @@ impl Arguments {
             Ok(config) => config,
             Err(bad) => return Ok(complain(&bad)),
         };
+        let requests = requests(&history) as f64 * self.scale_load * f64::from(self.seeds);
+        if requests > MOST_REQUESTS {
+            let most = MOST_REQUESTS as u64;
+            return Ok(complain(&format!(
+                "{requests:.0} requests to simulate, at most {most} are possible: ask for less"
+            )));
+        }
         let mut options = Options::default();
         (options.seed, options.seeds) = (self.seed, self.seeds);
         (options.load, options.outage_end) = (self.scale_load, self.outage_end.into());
@@ -97,12 +110,20 @@ fn read(file: &Path) -> Result<(Journal, History), String> {
         let loss = journal.loss().map_or(String::new(), |loss| format!(": {loss}"));
         return Err(format!("the journal has no entries that can be read{loss}"));
     }
+    let lasted = history.ends() - history.begins();
+    if lasted > LONGEST {
+        return Err(format!("the journal spans {} days, more than 31", lasted.as_secs() / (24 * 3600)));
+    }
     Ok((journal, history))
+}
+
+fn requests(history: &History) -> usize {
+    history.steps().iter().filter(|step| matches!(step.event, Event::Acquire { .. })).count()
 }
 
 fn head(out: &mut impl Write, name: &str, journal: &Journal, history: &History) -> io::Result<()> {
     let header = journal.header();
-    let requests = history.steps().iter().filter(|step| matches!(step.event, Event::Acquire { .. })).count();
+    let requests = requests(history);
     let lasted = (history.ends() - history.begins()).as_secs_f64();
     writeln!(out, "{name}: {lasted:.1} s, {requests} requests, {} events", history.steps().len())?;
     let begun = header.wall.iso(history.begins());

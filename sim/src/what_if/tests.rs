@@ -51,9 +51,11 @@ fn set(config: &PoolConfig, settings: &[&str]) -> PoolConfig {
     with_settings(config, &settings).unwrap_or_else(|bad| panic!("{bad}"))
 }
 
+/// With another seed than the one of the run: nothing is drawn as it was then.
 fn ask(history: &History, settings: &[&str]) -> Answer {
     let config = set(history.config(), settings);
-    what_if(history, &config, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"))
+    let options = Options { seed: 99, ..Options::default() };
+    what_if(history, &config, &options).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// What the scenario itself comes to under the other configuration.
@@ -354,6 +356,54 @@ expect: {}
     let answer = ask(&history, &["max_size=5"]);
     assert_eq!(answer.off().count(), 0, "{answer}");
     assert_eq!(answer.changed[0].peak_open, 5);
+}
+
+#[test]
+fn what_was_done_to_the_pool_is_done_again() {
+    let text = "
+name: operations
+duration: 30s
+pool: {min_size: 2, max_size: 6}
+workload: [{every: {exponential: 20ms}, hold: {exponential: 30ms}}]
+timeline:
+  - {at: 5s, resize: {min_size: 1, max_size: 3}}
+  - {at: 10s, pause: {for: 500ms}}
+  - {at: 15s, recycle: {}}
+  - {at: 25s, shutdown: {within: 2s}}
+expect: {}
+";
+    let (history, extract) = whole(&scenario(text));
+    use extract::Operation::{Pause, Recycle, Resize, Shutdown};
+    let at = Instant::from_secs;
+    let done = [
+        (at(5), Resize { min_size: 1, max_size: 3 }),
+        (at(10), Pause(500 * MS)),
+        (at(15), Recycle),
+        (at(25), Shutdown(Duration::from_secs(2))),
+    ];
+    assert_eq!(extract.operations, done);
+    let answer = ask(&history, &["max_size=8"]);
+    assert_eq!(answer.off().count(), 0, "{answer}");
+    assert!(answer.recorded.closed > 100 && answer.recorded.closed == answer.simulated[0].closed, "{answer}");
+    assert!(answer.to_string().contains("the pool was resized"), "{answer}");
+}
+
+/// What the documentation says of loops: a faster pool would have been asked for more.
+#[test]
+fn callers_that_wait_before_they_ask_again_are_not_modelled() {
+    let text = "
+name: a closed loop
+duration: 10s
+pool: {max_size: 4}
+workload: [{clients: 20, think: {exponential: 20ms}, hold: {exponential: 10ms}}]
+expect: {}
+";
+    let scenario = scenario(text);
+    let (said, is) = (ask(&history_of(&scenario), &["max_size=8"]), truth(&scenario, &["max_size=8"], &[]));
+    assert_eq!(said.off().count(), 0, "{said}");
+    assert_eq!(said.changed[0].requests, said.recorded.requests);
+    assert!(is.requests > said.recorded.requests * 3 / 2, "{} and {}", is.requests, said.recorded.requests);
+    assert!(said.changed[0].waits.percentile(99.0) < is.waits.percentile(99.0));
 }
 
 #[test]
