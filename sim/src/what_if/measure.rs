@@ -175,6 +175,11 @@ impl Meter {
         }
     }
 
+    /// Whether a connection has been given up: what is heard of it then is too late.
+    fn is_over(&self, conn: ConnId) -> bool {
+        self.open.get(&conn.slot).is_some_and(|(open, closed)| *open != conn || *closed < Instant::MAX)
+    }
+
     fn rejected(&mut self, waiter: WaiterId, reason: &Reject) {
         if self.leaves(waiter).is_none() {
             return;
@@ -256,8 +261,8 @@ impl Trace for Meter {
                 }
             }
             Event::Release { conn, fate, .. } => self.released(*conn, *fate),
-            Event::Connected { .. } if self.counts(at) => self.measures.opened += 1,
-            Event::ConnectFailed { conn, .. } => {
+            Event::Connected { conn, .. } if self.counts(at) && !self.is_over(*conn) => self.measures.opened += 1,
+            Event::ConnectFailed { conn, .. } if !self.is_over(*conn) => {
                 self.measures.attempts_failed += u64::from(self.counts(at));
                 self.ends(*conn);
             }

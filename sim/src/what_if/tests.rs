@@ -324,6 +324,27 @@ fn several_hosts_are_one_that_fails_while_all_fail() {
 }
 
 #[test]
+fn an_answer_that_comes_too_late_is_none() {
+    let config = PoolConfig::builder().min_size(1).connect_timeout(Duration::from_secs(2)).build().expect("valid");
+    let mut machine = Machine::new(&config, 1, Instant::ZERO);
+    let before = machine.clone();
+    let conn = ConnId { slot: 0, generation: 1 };
+    let late = Event::ConnectFailed { conn, fault: Box::new(Fault::plain(FaultClass::Permanent, "too late")) };
+    let told = [(0, Event::Start { lazy: true }), (2, Event::Tick), (3, late), (4, Event::Tick)];
+    let steps = told.map(|(at, event)| {
+        let (at, mut actions) = (Instant::from_secs(at), Vec::new());
+        machine.handle(at, event.clone(), &mut actions);
+        Step { at, event, actions }
+    });
+    let history = History::new(&config, &before, steps.into());
+    let extract = extract(&history);
+    let [outage] = &extract.outages[..] else { panic!("{:?}", extract.outages) };
+    assert!(matches!(outage.trouble, extract::Trouble::Silent), "{outage:?}");
+    assert_eq!((outage.from, outage.until), (Instant::ZERO, (Instant::from_secs(2), Instant::MAX)));
+    assert_eq!(Meter::of(&history, &[]).attempts_failed, 1);
+}
+
+#[test]
 fn silence_a_full_server_and_single_deaths_are_told_apart() {
     let text = "
 name: troubles
@@ -356,6 +377,9 @@ expect: {}
     let answer = ask(&history, &["max_size=5"]);
     assert_eq!(answer.off().count(), 0, "{answer}");
     assert_eq!(answer.changed[0].peak_open, 5);
+    // What the server cannot keep is an answer, not a failure.
+    let hasty = ask(&history, &["connect_timeout=1ms", "validation_timeout=100us", "close_timeout=100us"]);
+    assert!(hasty.changed[0].opened < 5 && hasty.changed[0].granted < hasty.recorded.granted / 2, "{hasty}");
 }
 
 #[test]

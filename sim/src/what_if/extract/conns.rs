@@ -104,8 +104,10 @@ impl Conns {
         match &step.event {
             Event::Connected { conn, .. } => self.connected(at, *conn),
             Event::ConnectFailed { conn, fault } => {
-                let (host, began) = self.connecting.remove(conn).unwrap_or((HostId::default(), self.begins));
-                self.attempt(host, began, at, Some((**fault).clone()));
+                if let Some((host, began)) = self.connect_ends(*conn) {
+                    self.attempt(host, began.unwrap_or(self.begins), at, Some((**fault).clone()));
+                    self.seen.lives.insert(*conn, Life { opened: at, good: at, doing: Doing::Gone });
+                }
             }
             Event::Validated { conn } => {
                 if let Doing::Validating(began, _) = self.life(*conn).doing {
@@ -143,17 +145,21 @@ impl Conns {
     }
 
     fn connected(&mut self, at: Instant, conn: ConnId) {
-        match self.connecting.remove(&conn) {
-            Some((host, began)) => {
-                self.seen.connect.push(at - began);
-                self.attempt(host, began, at, None);
-            }
-            // Late: it was given up, or it was begun before the history.
-            None if self.seen.lives.contains_key(&conn) => return,
-            None => self.attempt(HostId::default(), self.begins, at, None),
-        }
+        let Some((host, began)) = self.connect_ends(conn) else { return };
+        self.seen.connect.extend(began.map(|began| at - began));
+        self.attempt(host, began.unwrap_or(self.begins), at, None);
         self.seen.lives.insert(conn, Life { opened: at, good: at, doing: Doing::Nothing });
         self.sessions += 1;
+    }
+
+    /// To which host and since when this connection was being opened; since when is not known if that was before the
+    /// history began. Nothing if it had been given up before.
+    fn connect_ends(&mut self, conn: ConnId) -> Option<(HostId, Option<Instant>)> {
+        match self.connecting.remove(&conn) {
+            Some((host, began)) => Some((host, Some(began))),
+            None if self.seen.lives.contains_key(&conn) => None,
+            None => Some((HostId::default(), None)),
+        }
     }
 
     fn attempt(&mut self, host: HostId, began: Instant, ended: Instant, fault: Option<Fault>) {
@@ -213,7 +219,7 @@ impl Conns {
             if reason == CloseReason::ConnectTimeout {
                 self.seen.unanswered.push((began, at));
             }
-            // So that a late success is known to be late.
+            // So that a late answer is known to be late.
             self.seen.lives.insert(conn, Life { opened: at, good: at, doing: Doing::Gone });
             return;
         }
