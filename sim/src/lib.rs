@@ -34,7 +34,7 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `rng`, `queue` and `yaml` serve them.
+//! kept, `expect` the comparison, `report` the picture, `replay` journals; `rng`, `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +44,7 @@ pub mod net;
 mod oracle;
 mod queue;
 mod record;
+pub mod replay;
 mod report;
 mod rng;
 mod run;

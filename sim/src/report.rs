@@ -74,7 +74,7 @@ fn chart(f: &mut fmt::Formatter<'_>, scenario: &Scenario, record: &Record) -> fm
 }
 
 /// Zero is a dot; every other value is at least the lowest bar.
-fn sparkline(values: &[u32], most: u32) -> String {
+pub(crate) fn sparkline(values: &[u32], most: u32) -> String {
     let bar = |value: u32| match value {
         0 => '·',
         value => BARS[((u64::from(value) * 8).div_ceil(u64::from(most)) as usize).clamp(1, 8) - 1],

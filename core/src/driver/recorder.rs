@@ -1,13 +1,15 @@
 //! The journal's place under the lock: what is recorded, when it is to be handed on, and to whom.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::State;
+use super::shared::{Shared, State};
 use super::sites::Sites;
 use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, Why};
 use crate::manager::Manager;
-use crate::pool::{Event, Machine};
+use crate::pool::{ConnId, Event, Fate, Fault, Machine, SiteId, WaiterId};
+use crate::runtime::Runtime;
 use crate::time::{Instant, Wall};
 
 /// A continuous sink is handed what there is at least this often while the background task has anything to do.
@@ -46,11 +48,22 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Runs the sink's code.
-    pub(crate) fn hand_over(self) {
+    /// Runs the sink's code; false if it did not take a chunk.
+    fn hand_over(self) -> bool {
         self.dumps.into_iter().for_each(|dump| self.sink.dump(dump));
-        if let Some(chunk) = self.chunk {
-            self.sink.append(chunk);
+        self.chunk.is_none_or(|chunk| self.sink.append(chunk))
+    }
+}
+
+impl<R: Runtime, M: Manager> Shared<R, M> {
+    /// Hands journals on, without the lock. A sink is foreign code: its panic must not end the pool's only task.
+    pub(super) fn deliver(&self, delivery: Option<Delivery>) {
+        let Some(delivery) = delivery else { return };
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| delivery.hand_over()));
+        if !taken.unwrap_or(false)
+            && let Some(ring) = &mut self.lock().recorder.ring
+        {
+            ring.interrupt();
         }
     }
 }
@@ -102,21 +115,67 @@ impl Trigger {
 }
 
 impl<M: Manager> State<M> {
-    /// Tells the machine one thing: the only place that does, so that nothing goes unrecorded. The answer is left in
-    /// `actions`.
-    #[inline(always)]
+    /// Tells the machine one thing, and records it: this and the two below are the only places that do. The answer is
+    /// left in `actions`.
     pub(super) fn handle(&mut self, now: Instant, event: Event) {
         debug_assert!(self.actions.is_empty(), "the answer to one event is carried out before the next");
         let State { machine, actions, recorder, .. } = self;
-        match &mut recorder.ring {
-            None => machine.handle(now, event, actions),
-            Some(ring) => {
-                // Clamped as the machine does it: a journal's times do not go back.
-                let now = now.max(machine.now());
-                ring.begin(machine, now, &event);
-                machine.handle(now, event, actions);
-                ring.finish(Check::of(actions));
-            }
+        // Clamped as the machine does it: a journal's times do not go back.
+        let now = now.max(machine.now());
+        if let Some(ring) = &mut recorder.ring {
+            ring.begin(machine, now, &event);
+        }
+        machine.handle(now, event, actions);
+        if let Some(ring) = &mut recorder.ring {
+            ring.finish(Check::of(actions));
+        }
+    }
+
+    /// The same, of an acquire: the hot path.
+    #[inline(always)]
+    pub(super) fn handle_acquire(
+        &mut self,
+        now: Instant,
+        waiter: WaiterId,
+        deadline: Instant,
+        leak_after: Option<Duration>,
+        site: SiteId,
+    ) {
+        if leak_after.is_some() {
+            return self.handle(now, Event::Acquire { waiter, deadline, leak_after, site });
+        }
+        let State { machine, actions, recorder, .. } = self;
+        let now = now.max(machine.now());
+        if let Some(ring) = &mut recorder.ring {
+            ring.begin_acquire(machine, now, waiter, deadline, site);
+        }
+        machine.handle(now, Event::Acquire { waiter, deadline, leak_after: None, site }, actions);
+        if let Some(ring) = &mut recorder.ring {
+            ring.finish(Check::of(actions));
+        }
+    }
+
+    /// The same, of a release.
+    #[inline(always)]
+    pub(super) fn handle_release(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        fate: Fate,
+        queries: u64,
+        fault: Option<Box<Fault>>,
+    ) {
+        if fault.is_some() {
+            return self.handle(now, Event::Release { conn, fate, queries, fault });
+        }
+        let State { machine, actions, recorder, .. } = self;
+        let now = now.max(machine.now());
+        if let Some(ring) = &mut recorder.ring {
+            ring.begin_release(machine, now, conn, fate, queries);
+        }
+        machine.handle(now, Event::Release { conn, fate, queries, fault: None }, actions);
+        if let Some(ring) = &mut recorder.ring {
+            ring.finish(Check::of(actions));
         }
     }
 

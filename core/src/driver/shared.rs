@@ -217,9 +217,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         drop(state);
         effects.ring = false;
         self.run(effects);
-        if let Some(delivery) = delivery {
-            delivery.hand_over();
-        }
+        self.deliver(delivery);
     }
 
     /// After unlocking: everything that may run foreign code or take time.
@@ -268,7 +266,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let state = &mut *guard;
         let waiter = state.cells.mint();
         let site = state.sites.intern(location);
-        state.handle(now, Event::Acquire { waiter, deadline, leak_after, site });
+        state.handle_acquire(now, waiter, deadline, leak_after, site);
         if let [Action::Grant { waiter: granted, conn: ConnId { slot, .. } }] = state.actions[..]
             && granted == waiter
         {
@@ -419,7 +417,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 return;
             }
         };
-        state.handle(now, Event::Release { conn, fate, queries, fault });
+        state.handle_release(now, conn, fate, queries, fault);
         if state.actions.is_empty() {
             let ring = state.is_due_earlier() | listening;
             drop(guard);

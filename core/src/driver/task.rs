@@ -83,10 +83,7 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         drop(state);
         effects.ring = false;
         shared.run(effects);
-        if let Some(delivery) = delivery {
-            // A sink is foreign code.
-            caught(|| delivery.hand_over());
-        }
+        shared.deliver(delivery);
         let busy = !commands.is_empty();
         for command in commands {
             self.begin(command);

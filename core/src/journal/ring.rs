@@ -67,41 +67,16 @@ impl Ring {
     }
 
     /// The machine is about to be told of `event`.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn begin(&mut self, machine: &Machine, now: Instant, event: &Event) {
-        if self.current.used == self.current.records.len() {
-            self.turn(machine);
-        }
+        self.make_room(machine);
         match *event {
             Event::Acquire { waiter, deadline, leak_after: None, site } if site.0 < SITES => {
                 self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos());
             }
-            // Rebuilt by value: a reference to the event would force it into memory on the hot path too.
-            Event::Acquire { waiter, deadline, leak_after, site } => {
-                self.keep(machine, now, Event::Acquire { waiter, deadline, leak_after, site });
-            }
             Event::Release { conn, fate, queries, fault: None } => {
                 self.put(now, RELEASE, fate as u32, conn_bits(conn), queries);
             }
-            Event::Release { conn, fate, queries, fault: Some(ref fault) } => {
-                self.keep(machine, now, Event::Release { conn, fate, queries, fault: Some(fault.clone()) });
-            }
-            ref event => self.begin_rarely(machine, now, event),
-        }
-    }
-
-    /// The machine answered with `actions`.
-    #[inline(always)]
-    pub(crate) fn finish(&mut self, check: Check) {
-        let last = self.current.used.wrapping_sub(1);
-        if let Some(record) = self.current.records.get_mut(last) {
-            record.check = check.bits();
-        }
-    }
-
-    #[inline(never)]
-    fn begin_rarely(&mut self, machine: &Machine, now: Instant, event: &Event) {
-        match *event {
             Event::Tick => self.put(now, TICK, 0, 0, 0),
             Event::Cancel { waiter } => self.put(now, CANCEL, 0, waiter.0, 0),
             Event::Connected { conn, ref facts } => {
@@ -113,6 +88,48 @@ impl Ring {
             Event::Touched { conn } => self.put(now, TOUCHED, 0, conn_bits(conn), 0),
             Event::Closed { conn } => self.put(now, CLOSED, 0, conn_bits(conn), 0),
             ref event => self.keep(machine, now, event.clone()),
+        }
+    }
+
+    /// As [`begin`](Ring::begin), of an acquire that follows its pool's leak detection. By its parts: a reference to the
+    /// event would force it into memory, which costs the hot path several nanoseconds.
+    #[inline(always)]
+    pub(crate) fn begin_acquire(
+        &mut self,
+        machine: &Machine,
+        now: Instant,
+        waiter: WaiterId,
+        deadline: Instant,
+        site: SiteId,
+    ) {
+        self.make_room(machine);
+        if site.0 < SITES {
+            self.put(now, ACQUIRE, site.0, waiter.0, deadline.as_nanos());
+        } else {
+            self.keep(machine, now, Event::Acquire { waiter, deadline, leak_after: None, site });
+        }
+    }
+
+    /// As [`begin`](Ring::begin), of a release without a fault.
+    #[inline(always)]
+    pub(crate) fn begin_release(&mut self, machine: &Machine, now: Instant, conn: ConnId, fate: Fate, queries: u64) {
+        self.make_room(machine);
+        self.put(now, RELEASE, fate as u32, conn_bits(conn), queries);
+    }
+
+    /// The machine answered with `actions`.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, check: Check) {
+        let last = self.current.used.wrapping_sub(1);
+        if let Some(record) = self.current.records.get_mut(last) {
+            record.check = check.bits();
+        }
+    }
+
+    #[inline(always)]
+    fn make_room(&mut self, machine: &Machine) {
+        if self.current.used == self.current.records.len() {
+            self.turn(machine);
         }
     }
 
@@ -176,6 +193,11 @@ impl Ring {
             segment.taken = segment.used;
         }
         tape
+    }
+
+    /// What was taken got lost: the next begins anew.
+    pub(crate) fn interrupt(&mut self) {
+        self.broken = true;
     }
 
     /// Events that were not taken yet.

@@ -87,8 +87,11 @@ pub trait JournalSink: Send + Sync {
         false
     }
 
-    /// What happened since the last call, for a sink that wants everything.
-    fn append(&self, _chunk: Chunk) {}
+    /// What happened since the last call, for a sink that wants everything. False if it is not taken: a chunk that
+    /// follows does not go on from one that is missing, so the next one [begins](Chunk::begins) a journal.
+    fn append(&self, _chunk: Chunk) -> bool {
+        true
+    }
 }
 
 /// The recent past of a pool, taken out at one moment.

@@ -1,5 +1,6 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
+mod replay;
 mod run;
 mod what_if;
 
@@ -19,6 +20,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Replay(replay::Arguments),
     Run(run::Arguments),
     WhatIf(what_if::Arguments),
 }
@@ -31,6 +33,7 @@ const BAD_INPUT: u8 = 2;
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Replay(arguments) => arguments.run(),
         Command::Run(arguments) => arguments.run(),
         Command::WhatIf(arguments) => arguments.run(),
     };

@@ -3,6 +3,7 @@
 mod bad_input;
 mod canaries;
 mod command;
+mod journal;
 mod random;
 mod scenarios;
 mod support;

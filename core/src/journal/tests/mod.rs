@@ -1,6 +1,7 @@
 //! Journals of random runs: whole, damaged in every way, and run again.
 
 mod damage;
+mod ring;
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
-//! What every shim on a real operating system needs and none should write twice: the clock, and what tokio's and
-//! async-io's sockets do not offer themselves. There is no runtime in here, and the machines do not see it.
+//! What every shim on a real operating system needs and none should write twice: the clock, what tokio's and async-io's
+//! sockets do not offer themselves, and files for journals. There is no runtime in here, and the machines do not see it.
+
+mod journal;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -9,6 +11,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{SockRef, TcpKeepalive};
+
+pub use journal::{JournalDirectory, JournalFile};
 
 use crate::config::TcpOptions;
 use crate::runtime::Peek;
