@@ -32,7 +32,7 @@ use crate::what_if::recording::Recording;
 use clients::{Call, Client};
 use driver::Peer;
 use pgweir_core::digest::Digest;
-pub(crate) use recorded::run_recorded;
+pub(crate) use recorded::run_recording;
 pub use subject::Subject;
 
 /// More things than this at one moment are an endless loop.

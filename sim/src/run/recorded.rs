@@ -24,7 +24,7 @@ pub(super) enum Recorded {
 ///
 /// # Errors
 /// As [`run`](super::run), without the last steps.
-pub(crate) fn run_recorded<S: Subject, T: Trace>(
+pub(crate) fn run_recording<S: Subject, T: Trace>(
     scenario: &Scenario,
     recording: &Recording,
     seed: u64,

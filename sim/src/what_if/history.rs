@@ -4,7 +4,7 @@ use std::fmt;
 
 use pgweir_core::config::PoolConfig;
 use pgweir_core::journal::{Journal, Replay};
-use pgweir_core::pool::{Action, Counts, Event, Machine, State};
+use pgweir_core::pool::{Action, Counts, Event, Fault, Machine, State};
 use pgweir_core::time::Instant;
 
 use crate::trace::Trace;
@@ -28,13 +28,16 @@ pub struct History {
     /// The pool before the first step.
     pub(super) counts: Counts,
     pub(super) state: State,
+    /// Why it was down then, if it was.
+    pub(super) down: Option<Fault>,
     pub(super) steps: Vec<Step>,
 }
 
 impl History {
     /// The history of `before`, the machine as it was before the first of the steps.
     pub fn new(config: &PoolConfig, before: &Machine, steps: Vec<Step>) -> Self {
-        History { config: config.clone(), counts: before.counts(), state: before.state(), steps }
+        let down = before.last_fault().filter(|_| before.state() == State::Unhealthy).map(|(fault, _)| fault.clone());
+        History { config: config.clone(), counts: before.counts(), state: before.state(), down, steps }
     }
 
     /// What a journal holds, as far as it could be read. The actions are what the journal's machine asks for when it is

@@ -13,6 +13,7 @@
 //! - A time in which connects failed begins with the first that failed, or with the sessions that ended within the second
 //!   before it. It ended somewhere between the last failure and the beginning of the next connect that succeeded:
 //!   [`OutageEnd`] says where; both bounds are shown. Each connect meanwhile fails as the recorded ones did at that time.
+//!   A pool that was down when the history begins is down from before it.
 //! - A time without any answer begins with the first question that got none, and ended between the moment at which the
 //!   last such question was given up and the next answer.
 //! - Sessions ended at the fewest moments that explain every connection that was found dead, each as late as possible.
@@ -64,7 +65,7 @@ pub use history::{Deviation, History, Recorder, Step};
 pub use measure::Measures;
 pub use settings::{BadSetting, with_settings};
 
-use crate::run::{Failure, run_recorded};
+use crate::run::{Failure, run_recording};
 use crate::trace::Tail;
 use measure::Meter;
 use plan::Plan;
@@ -147,12 +148,12 @@ fn simulate_once(plan: &Plan<'_>, config: &PoolConfig, seed: u64) -> Result<Meas
     let rerun = plan.rerun(config, seed);
     let make = |config: &PoolConfig, seed| Machine::new(config, seed, Instant::ZERO);
     let mut meter = rerun.meter();
-    match run_recorded(&rerun.scenario, &rerun.recording, seed, make, &mut meter) {
+    match run_recording(&rerun.scenario, &rerun.recording, seed, make, &mut meter) {
         Ok(_) => Ok(meter.finish()),
         Err(mut failure) => {
             // The same again, this time with its last steps.
             let mut tail = Tail::new(TAIL);
-            if run_recorded(&rerun.scenario, &rerun.recording, seed, make, &mut tail).is_err() {
+            if run_recording(&rerun.scenario, &rerun.recording, seed, make, &mut tail).is_err() {
                 failure.last = tail.into_lines();
             }
             Err(failure)

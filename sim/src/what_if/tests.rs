@@ -279,6 +279,23 @@ fn who_waited_at_the_beginning_waits_again_and_is_not_counted() {
     assert_eq!(answer.changed[0].timed_out, 0);
 }
 
+#[test]
+fn a_pool_that_is_down_at_the_beginning_is_down_again() {
+    let text = OUTAGE.replace("min_size: 4", "demand_probe_interval: 0s, min_size: 4");
+    let scenario = scenario(&text);
+    // Between the last attempt that failed and the first that succeeded.
+    let whole = extract(&history_of(&scenario));
+    let (earliest, latest) = whole.outages[0].until;
+    let history = history(&scenario, earliest + (latest - earliest) / 10);
+    let extract = extract(&history);
+    let [outage] = &extract.outages[..] else { panic!("{:?}", extract.outages) };
+    assert_eq!((outage.from, outage.until.1), (history.begins(), latest));
+    let answer = ask(&history, &["demand_probe_interval=1s"]);
+    assert!(answer.recorded.unavailable > 20 && answer.simulated[0].unavailable > 20, "{answer}");
+    assert!(answer.changed[0].unavailable > 10, "{answer}");
+    assert_eq!(answer.changed[0].requests, answer.recorded.requests);
+}
+
 /// A pool of two hosts, told by hand: the second is a standby, and takes over at the end.
 #[test]
 fn several_hosts_are_one_that_fails_while_all_fail() {

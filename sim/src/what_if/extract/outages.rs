@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pgweir_core::pool::{Fault, FaultClass, HostId, State};
+use pgweir_core::pool::{Fault, FaultClass, HostId};
 use pgweir_core::time::Instant;
 
 use super::super::History;
@@ -100,6 +100,11 @@ fn refusals(attempts: &[&Attempt], deaths: &[Deaths], history: &History) -> Vec<
     let mut outages = Vec::new();
     let mut phases: Vec<Phase<'_>> = Vec::new();
     let mut good = None;
+    // A pool that was down when the history began had been told so before.
+    if let Some(fault) = &history.down {
+        let begins = history.begins();
+        phases.push(Phase { fault, first: begins, last: begins, delays: Vec::new() });
+    }
     for attempt in attempts {
         match &attempt.fault {
             Some(fault) if fault.class == FaultClass::Capacity => {}
@@ -116,13 +121,6 @@ fn refusals(attempts: &[&Attempt], deaths: &[Deaths], history: &History) -> Vec<
     }
     if !phases.is_empty() {
         outages.push(refusal(&phases, Instant::MAX, good, deaths));
-    }
-    // A pool that was down when the history began had been told so before.
-    if let Some(first) = outages.first_mut()
-        && history.state == State::Unhealthy
-        && !attempts.iter().any(|attempt| attempt.fault.is_none() && attempt.ended < first.from)
-    {
-        first.from = history.begins();
     }
     outages
 }
