@@ -252,7 +252,11 @@ impl<T: Send + 'static> Writer<T> {
     /// The thread ends when this is dropped and everything is written.
     fn start(mut write: impl FnMut(T) + Send + 'static) -> io::Result<Self> {
         let (queue, orders): (_, Receiver<Order<T>>) = sync_channel(BACKLOG);
+        // What is logged goes where the maker's log goes, if that is not simply the program's.
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
         std::thread::Builder::new().name("pgweir-journal".to_owned()).spawn(move || {
+            let scoped = !dispatch.is::<tracing::subscriber::NoSubscriber>();
+            let _log = scoped.then(|| tracing::dispatcher::set_default(&dispatch));
             for order in orders {
                 match order {
                     Order::Write(what) => write(what),
