@@ -34,7 +34,8 @@
 //! # The map
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture, `replay` journals; `rng`, `queue` and `yaml` serve them.
+//! kept, `expect` the comparison, `report` the picture, `swarm` a scenario from every seed, `replay` journals, `what_if`
+//! their causes under another configuration; `rng`, `queue` and `yaml` serve them.
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +50,7 @@ mod report;
 mod rng;
 mod run;
 pub mod scenario;
+pub mod swarm;
 mod trace;
 pub mod what_if;
 mod yaml;

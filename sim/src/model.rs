@@ -1,5 +1,5 @@
-//! A model of a PostgreSQL server as a pool sees it: what it answers to a new connection and when, whose sessions it
-//! ends, and how many there are.
+//! A model of one PostgreSQL host as a pool sees it: what it answers to a new connection and when, whose sessions it
+//! ends, how many there are, and what of all that the network lets through.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,16 @@ use pgweir_core::pool::{ConnId, Fault, FaultClass, ServerFacts, SqlState};
 use pgweir_core::time::Instant;
 
 use crate::rng::Rng;
-use crate::scenario::{Crash, Dist, Restart, ServerSpec, ServerState};
+use crate::scenario::{Crash, Cut, Dist, HostRole, HostSpec, Restart, ServerSpec, ServerState};
 use crate::what_if::recording::{Refusal, Samples, Times};
 
-/// The server.
+/// The server, or one host of it.
 #[derive(Debug)]
 pub(crate) struct Server {
+    name: String,
+    pub(crate) role: HostRole,
+    /// What the network swallows.
+    pub(crate) cut: Option<Cut>,
     pub(crate) state: ServerState,
     /// Why "starting": a crash says "in recovery mode".
     recovering: bool,
@@ -69,6 +73,9 @@ pub(crate) enum Welcome {
 impl Server {
     pub(crate) fn new(spec: &ServerSpec, rng: Rng) -> Self {
         Server {
+            name: "db".to_owned(),
+            role: HostRole::Primary,
+            cut: None,
             state: spec.state,
             recovering: false,
             plan: Vec::new(),
@@ -77,8 +84,8 @@ impl Server {
             refuse_logins: false,
             max_connections: spec.max_connections,
             other_sessions: spec.other_sessions,
-            connect: spec.connect,
-            round_trip: spec.round_trip,
+            connect: spec.connect.clone(),
+            round_trip: spec.round_trip.clone(),
             lanes: vec![Instant::ZERO; spec.logins_at_once as usize],
             logins: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -89,6 +96,11 @@ impl Server {
             peak_logins: 0,
             peak_sessions: 0,
         }
+    }
+
+    /// The same, as one host among several.
+    pub(crate) fn named(self, host: HostSpec) -> Self {
+        Server { name: host.name, role: host.role, ..self }
     }
 
     /// How long the next round trip takes.
@@ -154,8 +166,34 @@ impl Server {
         self.recorded.as_ref()?.refusal.as_ref().map(|refusal| &refusal.fault)
     }
 
-    pub(crate) fn accepts(&self) -> bool {
-        self.state == ServerState::Up && !self.refuse_logins && self.recorded_refusal().is_none()
+    /// Whether a pool can be served by it.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.state == ServerState::Up
+            && !self.refuse_logins
+            && self.role == HostRole::Primary
+            && self.cut.is_none()
+            && self.recorded_refusal().is_none()
+    }
+
+    /// Whether new connections reach it.
+    pub(crate) fn is_reached(&self) -> bool {
+        !self.cut.is_some_and(Cut::stops_connects)
+    }
+
+    /// Whether what a session's client says reaches it.
+    pub(crate) fn hears(&self) -> bool {
+        !self.cut.is_some_and(Cut::stops_requests)
+    }
+
+    /// Whether what it says reaches its clients.
+    pub(crate) fn is_heard(&self) -> bool {
+        !self.cut.is_some_and(Cut::stops_answers)
+    }
+
+    /// Why a session that wants to write fails here, if it does.
+    pub(crate) fn turns_away(&self) -> Option<Fault> {
+        let fault = || said("25006", "cannot execute in a read-only transaction: demoted?");
+        (self.role == HostRole::Standby).then(fault)
     }
 
     /// The pool's sessions, those included whose client is gone.
@@ -163,11 +201,19 @@ impl Server {
         self.sessions.len()
     }
 
+    /// Whether there is a session or a login of this connection.
+    pub(crate) fn has(&self, conn: ConnId) -> bool {
+        self.sessions.contains_key(&conn) || self.logins.contains_key(&conn)
+    }
+
     /// A connection arrives.
     pub(crate) fn connect(&mut self, now: Instant, conn: ConnId) -> Welcome {
         let refusal = match self.state {
             ServerState::Up => None,
-            ServerState::Down => Some(Fault::plain(FaultClass::Transient, "connecting to db:5432: Connection refused")),
+            ServerState::Down => {
+                let message = format!("connecting to {}:5432: Connection refused", self.name);
+                Some(Fault::plain(FaultClass::Transient, message))
+            }
             ServerState::Starting if self.recovering => Some(said("57P03", "the database system is in recovery mode")),
             ServerState::Starting => Some(said("57P03", "the database system is starting up")),
             ServerState::Stopping => Some(said("57P03", "the database system is shutting down")),
@@ -200,6 +246,9 @@ impl Server {
             said("28P01", "password authentication failed for user \"app\"")
         } else if self.sessions.len() as u64 + u64::from(self.other_sessions) >= u64::from(self.max_connections) {
             said("53300", "sorry, too many clients already")
+        } else if self.role == HostRole::Standby {
+            let message = format!("target_session_attrs is not met: {} is a standby", self.name);
+            Fault::plain(FaultClass::WrongRole, message)
         } else {
             self.sessions.insert(conn, Session { orphan: false });
             self.peak_sessions = self.peak_sessions.max(self.sessions.len());
@@ -266,8 +315,13 @@ impl Server {
         lasts
     }
 
-    /// Whatever is wrong with it ends.
-    pub(crate) fn heal(&mut self) {
+    /// Whatever is wrong with it ends: it is up and fast, and has room for `wanted` sessions.
+    pub(crate) fn heal(&mut self, wanted: u32) {
+        let well = ServerSpec::default();
+        (self.connect, self.round_trip) = (well.connect, well.round_trip);
+        self.lanes.resize(self.lanes.len().max(wanted as usize), Instant::ZERO);
+        self.max_connections = self.max_connections.max(wanted);
+        self.other_sessions = 0;
         self.plan_number += 1;
         self.plan.clear();
         self.state = ServerState::Up;
@@ -277,6 +331,11 @@ impl Server {
             (recorded.times, recorded.refusal) = (Times::default(), None);
         }
     }
+
+    /// Logins under way come to nothing.
+    pub(crate) fn end_logins(&mut self) {
+        self.epoch += 1;
+    }
 }
 
 /// What the server says with a SQLSTATE.
@@ -284,6 +343,11 @@ fn said(code: &str, message: &str) -> Fault {
     let sqlstate = SqlState::parse(code);
     let class = sqlstate.map_or(FaultClass::Transient, fault_class);
     Fault { sqlstate, ..Fault::plain(class, message) }
+}
+
+/// What a client sees of a session that the server gave up while nobody looked.
+pub(crate) fn forgotten() -> Fault {
+    Fault::plain(FaultClass::Transient, "Connection reset by peer")
 }
 
 /// A termination by an administrator.
@@ -353,6 +417,35 @@ mod tests {
         assert_eq!(server.next_phase(), None);
         assert!(server.login_ends(conn(1)).is_err());
         assert!(login(&mut server, 2).is_ok());
+    }
+
+    #[test]
+    fn a_standby_turns_writers_away_until_it_is_promoted() {
+        let host = HostSpec { name: "b".to_owned(), role: HostRole::Standby };
+        let mut server = server(&ServerSpec::default()).named(host);
+        let fault = login(&mut server, 1).expect_err("a standby");
+        assert_eq!(
+            (fault.class, &*fault.message),
+            (FaultClass::WrongRole, "target_session_attrs is not met: b is a standby")
+        );
+        assert!(!server.is_usable() && server.sessions() == 0);
+        server.role = HostRole::Primary;
+        assert!(login(&mut server, 2).is_ok() && server.is_usable());
+    }
+
+    #[test]
+    fn a_network_swallows_what_it_is_told_to() {
+        let mut server = server(&ServerSpec::default());
+        let seen = |server: &Server| (server.is_reached(), server.hears(), server.is_heard(), server.is_usable());
+        assert_eq!(seen(&server), (true, true, true, true));
+        for (cut, expected) in [
+            (Cut::Connects, (false, true, true, false)),
+            (Cut::Answers, (true, true, false, false)),
+            (Cut::Everything, (false, false, false, false)),
+        ] {
+            server.cut = Some(cut);
+            assert_eq!(seen(&server), expected, "{cut:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use pgweir_core::time::Instant;
 
 /// Attempts beyond this many are counted, not kept.
 const KEPT: usize = 100_000;
+/// Outages that are looked at: an older one will not be recovered from any more.
+const MOST_OPEN: usize = 8;
 /// Columns of the charts.
 pub(crate) const COLUMNS: usize = 72;
 
@@ -285,6 +287,11 @@ impl Record {
         if let Some(outage) = self.outages.last_mut() {
             outage.back.get_or_insert(at);
         }
+    }
+
+    /// Whether an outage is over that the pool may not have recovered from.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.outages.iter().rev().take(MOST_OPEN).any(|outage| outage.back.is_some() && outage.recovered.is_none())
     }
 
     /// Notes something about the outages that have not seen it.

@@ -1,4 +1,4 @@
-//! YAML in: the only file that names serde_yaml, which is no longer developed.
+//! YAML in and out: the only file that names serde_yaml, which is no longer developed.
 
 use std::cell::Cell;
 use std::fmt;
@@ -83,6 +83,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misread> {
         }
         misread
     })
+}
+
+/// Writes a document.
+pub(crate) fn write<T: Serialize>(value: &T) -> Result<String, String> {
+    serde_yaml::to_string(value).map_err(|error| error.to_string())
 }
 
 /// Reads a part that was kept back; the error says nothing about where.

@@ -2,6 +2,7 @@
 
 mod replay;
 mod run;
+mod swarm;
 mod what_if;
 
 use std::fmt::Display;
@@ -22,6 +23,7 @@ struct Arguments {
 enum Command {
     Replay(replay::Arguments),
     Run(run::Arguments),
+    Swarm(swarm::Arguments),
     WhatIf(what_if::Arguments),
 }
 
@@ -35,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Replay(arguments) => arguments.run(),
         Command::Run(arguments) => arguments.run(),
+        Command::Swarm(arguments) => arguments.run(),
         Command::WhatIf(arguments) => arguments.run(),
     };
     match result {

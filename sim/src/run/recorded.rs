@@ -38,7 +38,8 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
     /// Has the recording begin.
     pub(super) fn play(&mut self, recording: &'a Recording, rng: Rng) {
         self.recording = Some(recording);
-        self.server.play(&recording.times, rng);
+        // There is one host.
+        self.hosts[0].play(&recording.times, rng);
         self.await_next(0, recording.requests.first().map(|request| request.at), Recorded::Request);
         self.await_next(0, recording.changes.first().map(|(at, _)| *at), Recorded::Change);
     }
@@ -102,14 +103,14 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
             Change::Refuse(refusal) => {
                 let Refusal { fault, .. } = refusal;
                 self.remark(format_args!("connections are refused: {fault}"));
-                self.record.outage_begins(self.now);
-                self.server.refuse(refusal.clone());
-                self.logins_end();
+                self.hosts[0].refuse(refusal.clone());
+                self.logins_end(0);
+                self.note_outage();
             }
             Change::Accept => {
                 self.remark(format_args!("connections are accepted again"));
-                self.server.accept();
-                self.comes_back();
+                self.hosts[0].accept();
+                self.note_outage();
             }
             Change::Deaths { share, fault } => {
                 self.remark(format_args!("{share} of the sessions end: {fault}"));

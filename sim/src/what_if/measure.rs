@@ -79,6 +79,8 @@ pub(super) struct Meter {
     /// By slot: which connection, and when it counts as closed if it is being closed.
     open: BTreeMap<u32, (ConnId, Instant)>,
     open_before: u32,
+    /// By slot: the last connection that ended.
+    ended: BTreeMap<u32, u32>,
     state: (Instant, State),
 }
 
@@ -104,6 +106,7 @@ impl Meter {
             lent_before: counts.active,
             open: BTreeMap::new(),
             open_before: counts.total,
+            ended: BTreeMap::new(),
             state: (from, state),
         }
     }
@@ -166,6 +169,8 @@ impl Meter {
     }
 
     fn ends(&mut self, conn: ConnId) {
+        let ended = self.ended.entry(conn.slot).or_default();
+        *ended = (*ended).max(conn.generation);
         match self.open.get(&conn.slot) {
             Some((open, _)) if *open == conn => {
                 self.open.remove(&conn.slot);
@@ -177,7 +182,8 @@ impl Meter {
 
     /// Whether a connection has been given up: what is heard of it then is too late.
     fn is_over(&self, conn: ConnId) -> bool {
-        self.open.get(&conn.slot).is_some_and(|(open, closed)| *open != conn || *closed < Instant::MAX)
+        let ended = self.ended.get(&conn.slot).is_some_and(|generation| conn.generation <= *generation);
+        ended || self.open.get(&conn.slot).is_some_and(|(open, closed)| *open != conn || *closed < Instant::MAX)
     }
 
     fn rejected(&mut self, waiter: WaiterId, reason: &Reject) {

@@ -235,7 +235,7 @@ impl<'a> Plan<'a> {
 
     fn timeline(&self) -> Vec<Step> {
         let mut timeline = Vec::new();
-        let mut add = |at: Instant, what| timeline.push(Step { at: self.at(at) - Instant::ZERO, what });
+        let mut add = |at: Instant, what| timeline.push(Step { at: self.at(at) - Instant::ZERO, what, host: None });
         for (at, operation) in &self.extract.operations {
             let what = match *operation {
                 Operation::Resize { min_size, max_size } => What::Resize(Resize { min_size, max_size }),
@@ -285,6 +285,8 @@ fn silent_group(site: u32) -> Group {
         name: format!("site {site}"),
         clients: None,
         every: None,
+        burst: 1,
+        ramp: Duration::ZERO,
         think: Dist::Fixed(Duration::ZERO),
         hold: Dist::Fixed(Duration::ZERO),
         timeout: None,
@@ -293,6 +295,7 @@ fn silent_group(site: u32) -> Group {
         until: None,
         abandon: 0.0,
         broken: 0.0,
+        discard: 0.0,
         cancel: None,
         leaks: None,
         leak_after: None,

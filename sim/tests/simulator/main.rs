@@ -1,10 +1,11 @@
 //! The simulator's own tests: the scenarios that ship, the command line, what is refused, and canaries for the oracle.
 
 mod bad_input;
+mod broken;
 mod canaries;
 mod command;
 mod journal;
-mod random;
 mod scenarios;
 mod support;
+mod swarm;
 mod what_if;
