@@ -38,13 +38,13 @@
 //!
 //! # The map
 //!
-//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record`
-//! and `chart` what is kept, `expect` the comparison, `report` the pictures; `fleet` many pools and one server; `speed`
-//! a measurement; `replay` journals; `swarm` a
-//! scenario from every seed; `rng`, `queue`, `settings` and `yaml` serve them.
+//! One machine: `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold
+//! meanwhile, `record` and `chart` what is kept, `expect` the comparison, `report` the pictures; `swarm` a scenario from
+//! every seed. Many machines: `fleet`. From a journal: `replay` it, or ask `what_if`. How fast: `speed`. `rng`, `queue`,
+//! `settings` and `yaml` serve them.
 //!
-//! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
-//! `stack` the pool and the client on it, `server` the simulated PostgreSQL.
+//! The whole stack: `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams,
+//! names and faults, `stack` the pool and the client on it, `server` the simulated PostgreSQL.
 
 #![forbid(unsafe_code)]
 
@@ -70,6 +70,7 @@ mod speed;
 pub mod stack;
 pub mod swarm;
 mod trace;
+pub mod what_if;
 mod yaml;
 
 pub use chart::{Chart, Part, Shares};

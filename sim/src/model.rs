@@ -10,6 +10,7 @@ use pgweir_core::time::Instant;
 
 use crate::rng::Rng;
 use crate::scenario::{Crash, Cut, Dist, HostRole, HostSpec, Restart, ServerSpec, ServerState};
+use crate::what_if::recording::{Refusal, Samples, Times};
 
 /// The server, or one host of it.
 #[derive(Debug)]
@@ -39,9 +40,19 @@ pub(crate) struct Server {
     sessions: BTreeMap<ConnId, Session>,
     next_pid: i32,
     rng: Rng,
+    /// Instead of the distributions, if what was recorded is run again.
+    recorded: Option<Recorded>,
     pub(crate) refused: u64,
     pub(crate) peak_logins: usize,
     pub(crate) peak_sessions: usize,
+}
+
+/// How a recorded server answers.
+#[derive(Debug)]
+struct Recorded {
+    times: Times,
+    refusal: Option<Refusal>,
+    rng: Rng,
 }
 
 #[derive(Debug)]
@@ -80,6 +91,7 @@ impl Server {
             sessions: BTreeMap::new(),
             next_pid: 1000,
             rng,
+            recorded: None,
             refused: 0,
             peak_logins: 0,
             peak_sessions: 0,
@@ -96,9 +108,71 @@ impl Server {
         self.round_trip.draw(&mut self.rng)
     }
 
+    /// How long the next check takes.
+    pub(crate) fn validation(&mut self) -> Duration {
+        self.takes(1, |recorded| &recorded.times.validate)
+    }
+
+    /// How long the next reset takes, if it needs so many round trips.
+    pub(crate) fn reset(&mut self, trips: u32) -> Duration {
+        self.takes(trips, |recorded| &recorded.times.reset)
+    }
+
+    /// How long the next orderly close takes.
+    pub(crate) fn goodbye(&mut self) -> Duration {
+        self.takes(1, |recorded| &recorded.times.close)
+    }
+
+    /// How long it takes to be refused.
+    pub(crate) fn refusal(&mut self) -> Duration {
+        self.takes(1, |recorded| match &recorded.refusal {
+            Some(refusal) => &refusal.delays,
+            None => &recorded.times.validate,
+        })
+    }
+
+    /// As often as it was recorded, whatever the number of round trips.
+    fn takes(&mut self, trips: u32, samples: fn(&Recorded) -> &Samples) -> Duration {
+        match &mut self.recorded {
+            Some(recorded) => {
+                let samples = samples(recorded).clone();
+                samples.draw(&mut recorded.rng)
+            }
+            None => self.round_trip() * trips,
+        }
+    }
+
+    /// From now on everything takes as long as it was recorded to take.
+    pub(crate) fn play(&mut self, times: &Times, rng: Rng) {
+        self.recorded = Some(Recorded { times: times.clone(), refusal: None, rng });
+    }
+
+    /// Refuses connections as recorded. Logins under way fail.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.epoch += 1;
+        if let Some(recorded) = &mut self.recorded {
+            recorded.refusal = Some(refusal);
+        }
+    }
+
+    /// Takes connections again.
+    pub(crate) fn accept(&mut self) {
+        if let Some(recorded) = &mut self.recorded {
+            recorded.refusal = None;
+        }
+    }
+
+    fn recorded_refusal(&self) -> Option<&Fault> {
+        self.recorded.as_ref()?.refusal.as_ref().map(|refusal| &refusal.fault)
+    }
+
     /// Whether a pool can be served by it.
     pub(crate) fn is_usable(&self) -> bool {
-        self.state == ServerState::Up && !self.refuse_logins && self.role == HostRole::Primary && self.cut.is_none()
+        self.state == ServerState::Up
+            && !self.refuse_logins
+            && self.role == HostRole::Primary
+            && self.cut.is_none()
+            && self.recorded_refusal().is_none()
     }
 
     /// Whether new connections reach it.
@@ -144,12 +218,17 @@ impl Server {
             ServerState::Starting => Some(said("57P03", "the database system is starting up")),
             ServerState::Stopping => Some(said("57P03", "the database system is shutting down")),
         };
+        let refusal = refusal.or_else(|| self.recorded_refusal().cloned());
         if let Some(fault) = refusal {
             self.refused += 1;
             return Welcome::Refused(fault);
         }
         self.logins.insert(conn, self.epoch);
         self.peak_logins = self.peak_logins.max(self.logins.len());
+        if self.recorded.is_some() {
+            // What was measured contains the wait for a turn.
+            return Welcome::Login(now + self.takes(1, |recorded| &recorded.times.connect));
+        }
         let lane = (0..self.lanes.len()).min_by_key(|lane| self.lanes[*lane]).unwrap_or_default();
         let ends = self.lanes[lane].max(now) + self.connect.draw(&mut self.rng);
         self.lanes[lane] = ends;
@@ -161,6 +240,8 @@ impl Server {
         let epoch = self.logins.remove(&conn);
         let fault = if epoch != Some(self.epoch) || self.state != ServerState::Up {
             Fault::plain(FaultClass::Transient, "the server closed the connection while logging in")
+        } else if let Some(fault) = self.recorded_refusal() {
+            fault.clone()
         } else if self.refuse_logins {
             said("28P01", "password authentication failed for user \"app\"")
         } else if self.sessions.len() as u64 + u64::from(self.other_sessions) >= u64::from(self.max_connections) {
@@ -245,6 +326,10 @@ impl Server {
         self.plan.clear();
         self.state = ServerState::Up;
         self.refuse_logins = false;
+        if let Some(recorded) = &mut self.recorded {
+            // Another configuration may have no patience for what was recorded: at the end all is immediate.
+            (recorded.times, recorded.refusal) = (Times::default(), None);
+        }
     }
 
     /// Logins under way come to nothing.

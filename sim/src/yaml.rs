@@ -95,6 +95,31 @@ pub(crate) fn read_raw<T: DeserializeOwned>(raw: Raw) -> Result<T, String> {
     serde_yaml::from_value(raw).map_err(|error| error.to_string())
 }
 
+/// A value as it would be written.
+pub(crate) fn write_raw<T: Serialize>(value: &T) -> Result<Raw, String> {
+    serde_yaml::to_value(value).map_err(|error| error.to_string())
+}
+
+/// A scalar from the command line: a number, true or false, or else a text.
+pub(crate) fn scalar(text: &str) -> Raw {
+    match serde_yaml::from_str(text) {
+        Ok(scalar @ (Raw::Number(_) | Raw::Bool(_))) => scalar,
+        _ => Raw::String(text.to_owned()),
+    }
+}
+
+/// As people write it.
+pub(crate) fn show(raw: &Raw) -> String {
+    serde_yaml::to_string(raw).map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
+}
+
+/// The mapping with one value set.
+pub(crate) fn with(raw: Raw, key: &str, value: Raw) -> Raw {
+    let Raw::Mapping(mut mapping) = raw else { return raw };
+    mapping.insert(key.into(), value);
+    Raw::Mapping(mapping)
+}
+
 /// The keys of a mapping, with their values.
 pub(crate) fn entries(raw: &Raw) -> Vec<(String, Raw)> {
     let Raw::Mapping(mapping) = raw else { return Vec::new() };

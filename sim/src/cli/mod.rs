@@ -6,6 +6,7 @@ mod run;
 mod serve;
 mod speed;
 mod swarm;
+mod what_if;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ enum Command {
     Speed(speed::Arguments),
     Serve(serve::Arguments),
     Swarm(swarm::Arguments),
+    WhatIf(what_if::Arguments),
 }
 
 /// An expectation does not hold.
@@ -47,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Speed(arguments) => arguments.run(),
         Command::Serve(arguments) => arguments.run(),
         Command::Swarm(arguments) => arguments.run(),
+        Command::WhatIf(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,

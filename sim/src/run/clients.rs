@@ -25,22 +25,23 @@ pub(super) struct Client {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Call {
-    serial: u32,
-    client: u32,
-    waiter: WaiterId,
-    asked: Instant,
-    hold: Duration,
-    end: End,
+    pub(super) serial: u32,
+    pub(super) client: u32,
+    pub(super) waiter: WaiterId,
+    pub(super) asked: Instant,
+    pub(super) hold: Duration,
+    pub(super) queries: u64,
+    pub(super) end: End,
     pub(super) stage: Stage,
     /// Nobody looks at its connection any more.
-    leaked: bool,
+    pub(super) leaked: bool,
     /// Whether a shutdown cut it off.
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 /// How a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub(super) enum End {
     Clean,
     /// Dropped in the middle of a query.
     Abandoned,
@@ -127,8 +128,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     fn ask(&mut self, client: u32) -> Step {
         let scenario = self.scenario;
         let who = &mut self.clients[client as usize];
-        let site = who.group;
-        let group = &scenario.workload[site];
+        let group = &scenario.workload[who.group];
         // Every request draws the same numbers, so that one that goes otherwise does not change the next.
         let rng = &mut who.rng;
         let mut hold = group.hold.draw(rng);
@@ -151,13 +151,27 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
             Some(timeout) => self.now + timeout,
             None => self.now + scenario.pool.acquire_timeout(),
         };
-        let leak_after = group.leak_after;
-        let waiter = WaiterId(self.next_waiter);
+        let (leak_after, queries) = (group.leak_after, group.queries);
+        let (waiter, asked) = (WaiterId(self.next_waiter), self.now);
+        let (stage, cut) = (Stage::Waiting, false);
+        let call = Call { serial: 0, client, waiter, asked, hold, queries, end, stage, leaked, cut };
+        let cancel = cancel.and_then(|(cancels, after)| cancels.then_some(after));
+        self.acquire(call, deadline, leak_after, cancel)
+    }
+
+    /// A request is made. Its site is its client's group.
+    pub(super) fn acquire(
+        &mut self,
+        call: Call,
+        deadline: Instant,
+        leak_after: Option<Duration>,
+        cancel: Option<Duration>,
+    ) -> Step {
+        let (waiter, site) = (call.waiter, self.clients[call.client as usize].group);
         self.next_waiter += 1;
-        let (asked, stage, cut) = (self.now, Stage::Waiting, false);
-        let call = self.place(Call { serial: 0, client, waiter, asked, hold, end, stage, leaked, cut });
+        let call = self.place(call);
         self.record.tally.started += 1;
-        if let Some((true, after)) = cancel {
+        if let Some(after) = cancel {
             self.queue.push(self.now + after, Due::Cancel(call));
         }
         self.asking = Some((waiter, call.index));
@@ -249,7 +263,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     /// The caller is done, if its last query was answered.
     pub(super) fn done(&mut self, call: CallRef) -> Step {
         let Some(&Call { stage: Stage::Holding(conn), end, client, .. }) = self.call(call) else { return Ok(()) };
-        if self.is_mute(conn) {
+        // A recorded hold was measured with what silence there was.
+        if self.is_mute(conn) && self.recording.is_none() {
             let gives_up = self.now + self.group(client).command_timeout;
             self.queue.push(gives_up, Due::CommandTimeout(call));
             self.hold_back(conn, Due::Done(call));
@@ -295,6 +310,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 self.post(Event::Cancel { waiter })
             }
             Stage::Granted(conn) => self.release(call, conn, End::Unused),
+            // Who was recorded to give up only waited: with a connection there is no reason to.
+            Stage::Holding(_) if self.recording.is_some() => Ok(()),
             Stage::Holding(conn) => self.release(call, conn, End::Abandoned),
         }
     }
@@ -309,7 +326,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
 
     fn release(&mut self, call: CallRef, conn: ConnId, end: End) -> Step {
         let mute = self.is_mute(conn);
-        let queries = self.call(call).map_or(0, |call| self.group(call.client).queries);
+        let queries = self.call(call).map_or(0, |call| call.queries);
         let mut end = end;
         let mut dead = None;
         if let Some(peer) = self.peer(conn) {

@@ -56,7 +56,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 let at_once = self.asking.is_some_and(|(asking, _)| asking == waiter);
                 if let Some(call) = self.answered(waiter, Stage::Granted(conn)) {
                     self.put(conn, Place::Lent(call));
-                    if at_once {
+                    // A recorded hold begins with the grant.
+                    if at_once || self.recording.is_some() {
                         self.soon.push_back(Due::Seen(call));
                     } else {
                         self.queue.push(self.now + WAKE, Due::Seen(call));
@@ -70,12 +71,12 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 self.soon.push_back(Due::Answer { conn, job, answer: Answer::Looked });
             }
             Action::Validate { conn, how: Check::RoundTrip, .. } => {
-                let takes = self.host_of(conn).round_trip();
+                let takes = self.host_of(conn).validation();
                 self.ask_server(conn, Place::Checking(Check::RoundTrip), takes, Answer::Validated);
             }
             Action::Reset { conn, how, .. } => {
                 let trips = if how == ResetHow::Drain { DRAIN_TRIPS } else { 1 };
-                let takes = self.host_of(conn).round_trip() * trips;
+                let takes = self.host_of(conn).reset(trips);
                 self.ask_server(conn, Place::Resetting, takes, Answer::Reset);
             }
             Action::Close { conn, how, reason, .. } => self.close(conn, how, reason),
@@ -160,7 +161,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let now = self.now;
         match self.host_of(conn).connect(now, conn) {
             Welcome::Refused(fault) => {
-                let takes = self.host_of(conn).round_trip();
+                let takes = self.host_of(conn).refusal();
                 if let Some(peer) = self.peer(conn) {
                     peer.refusal = Some(fault);
                 }
@@ -264,7 +265,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         }
         let job = self.begin(conn, Place::Closing);
         if how == CloseHow::Graceful && !dead {
-            let takes = self.host_of(conn).round_trip();
+            let takes = self.host_of(conn).goodbye();
             self.queue.push(now + takes, Due::Answer { conn, job, answer: Answer::Closed });
         } else {
             self.host_of(conn).leave(conn, heard);

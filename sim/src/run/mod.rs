@@ -8,6 +8,7 @@ mod clients;
 mod driver;
 mod end;
 mod faults;
+mod recorded;
 mod subject;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,9 +28,11 @@ use crate::record::Record;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::trace::{NoTrace, Tail, Trace};
+use crate::what_if::recording::Recording;
 use clients::{Call, Client};
 use driver::Peer;
 use pgweir_core::digest::Digest;
+pub(crate) use recorded::run_recording;
 pub use subject::Subject;
 
 /// More things than this at one moment are an endless loop.
@@ -43,6 +46,7 @@ const POOL: u64 = 1;
 const SERVER: u64 = 2;
 const TIMERS: u64 = 3;
 const FAULTS: u64 = 4;
+const RECORDED: u64 = 5;
 const CLIENTS: u64 = 1000;
 
 /// A run that came to its end with every guarantee kept.
@@ -138,11 +142,24 @@ pub fn run_subject<S: Subject>(
 pub fn run_traced<S: Subject, T: Trace>(
     scenario: &Scenario,
     seed: u64,
+    make: impl FnMut(&PoolConfig, u64) -> S,
+    trace: &mut T,
+) -> Result<Outcome, Box<Failure>> {
+    run_with(scenario, None, seed, make, trace)
+}
+
+fn run_with<S: Subject, T: Trace>(
+    scenario: &Scenario,
+    recording: Option<&Recording>,
+    seed: u64,
     mut make: impl FnMut(&PoolConfig, u64) -> S,
     trace: &mut T,
 ) -> Result<Outcome, Box<Failure>> {
     let subject = make(&scenario.pool, Rng::new(seed, POOL).next());
     let mut run = Run::new(scenario, seed, subject, trace);
+    if let Some(recording) = recording {
+        run.play(recording, Rng::new(seed, RECORDED));
+    }
     let result = catch_unwind(AssertUnwindSafe(|| run.all())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(Violation { guarantee: "No panic", detail: text.unwrap_or("the machine panicked").to_owned() })
@@ -192,6 +209,8 @@ enum Due {
     Touch(ConnId),
     /// Health is looked at for an expectation.
     Look(usize),
+    /// The next of what was recorded.
+    Recorded(recorded::Recorded),
 }
 
 impl Due {
@@ -229,6 +248,8 @@ enum Answer {
 /// Everything there is.
 struct Run<'a, S, T> {
     scenario: &'a Scenario,
+    /// What is run again, if this is such a run.
+    recording: Option<&'a Recording>,
     seed: u64,
     pool: S,
     trace: &'a mut T,
@@ -270,6 +291,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
     fn new(scenario: &'a Scenario, seed: u64, pool: S, trace: &'a mut T) -> Self {
         Run {
             scenario,
+            recording: None,
             seed,
             pool,
             trace,
@@ -441,6 +463,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
             Due::CommandTimeout(call) => self.command_timeout(call),
             Due::Answer { conn, job, answer } => self.answer(conn, job, answer),
             Due::Touch(conn) => self.touch(conn),
+            Due::Recorded(what) => self.recorded(what),
             Due::Look(index) => {
                 self.record.looks[index] = Some(self.pool.health(self.now));
                 Ok(())

@@ -10,3 +10,4 @@ mod scenarios;
 mod serve;
 mod support;
 mod swarm;
+mod what_if;
