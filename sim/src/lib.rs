@@ -71,6 +71,8 @@ pub mod stack;
 pub mod swarm;
 mod trace;
 pub mod what_if;
+pub mod whole;
+mod wish;
 mod yaml;
 
 pub use chart::{Chart, Part, Shares};

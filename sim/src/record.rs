@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgweir_core::pool::{Fault, Health, ShutdownReport, State};
+use pgweir_core::pool::{CloseReason, Fault, FaultClass, Health, Notice, ShutdownReport, State};
 use pgweir_core::time::Instant;
 
 use crate::chart::Chart;
@@ -246,6 +246,22 @@ impl Record {
         }
     }
 
+    /// What the pool says for people.
+    pub(crate) fn notice(&mut self, at: Instant, notice: Notice, asked_to_shut_down: bool) {
+        match notice {
+            Notice::StateChanged { to, reason, .. } => self.states.push((at, to, reason)),
+            Notice::LeakSuspected { holder, report } => {
+                self.leaks.push(LeakReport { at, held: holder.held, report });
+            }
+            Notice::LeakResolved { .. } => self.leaks_resolved += 1,
+            Notice::ConnectivityLost { .. } => self.outage_sees(|outage| {
+                outage.noticed.get_or_insert(at);
+            }),
+            Notice::Terminated { report } => self.shutdown = Some((report, asked_to_shut_down)),
+            _ => {}
+        }
+    }
+
     /// The server cannot be used from now on.
     pub(crate) fn outage_begins(&mut self, at: Instant) {
         if self.outages.last().is_none_or(|outage| outage.back.is_some()) {
@@ -273,6 +289,11 @@ impl Record {
             note(outage);
         }
     }
+}
+
+/// Why an attempt ended that the pool gave up.
+pub(crate) fn given_up(reason: CloseReason) -> Fault {
+    Fault::plain(FaultClass::Transient, format!("given up: {reason:?}"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
 use pgweir_sim::replay::run_recorded;
 use pgweir_sim::report::{Page, failure_section, scenario_section};
+use pgweir_sim::whole::run_whole;
 use pgweir_sim::{Failure, Lines, NoTrace, Outcome, Report, Scenario, Trace, run, run_traced};
 
 use super::{FAILED, complain, is_coloured, write_page};
@@ -33,6 +34,9 @@ pub(super) struct Arguments {
     /// Write the run's journal to this file, for replay. Takes one scenario.
     #[arg(long, value_name = "OUT")]
     journal: Option<PathBuf>,
+    /// On the whole stack: the pool, its driver and its client, on a simulated network, against the simulated PostgreSQL.
+    #[arg(long, conflicts_with_all = ["trace", "journal"])]
+    whole_stack: bool,
     /// Write a page with charts to this file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -102,11 +106,14 @@ impl Arguments {
             result
         } else if self.journal.is_some() {
             self.run_traced(scenario, seed, &mut NoTrace)?
+        } else if self.whole_stack {
+            run_whole(scenario, seed)
         } else {
             run(scenario, seed)
         };
         let took = begun.elapsed();
-        let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
+        let how = if self.whole_stack { "--whole-stack" } else { "--trace" };
+        let again = || format!("again: pgweir-sim run {} --seed {seed} {how}", file.display());
         let passed = match &result {
             Ok(outcome) => {
                 show(&mut out, scenario, outcome, self.quiet, coloured)?;

@@ -62,7 +62,11 @@ pub(crate) struct Executor {
     tasks: Mutex<Tasks>,
     timers: Mutex<Timers>,
     digest: Mutex<Digest>,
+    watcher: Mutex<Option<Box<Watcher>>>,
 }
+
+/// Is called whenever time is about to pass.
+type Watcher = dyn FnMut(Instant) + Send;
 
 /// What goes into the digest, apart from what happens outside.
 #[derive(Serialize)]
@@ -92,6 +96,7 @@ impl Executor {
             tasks: Mutex::new(Tasks::new()),
             timers: Mutex::new(Timers::new(slack, Rng::new(seed, stream::SLACK))),
             digest: Mutex::default(),
+            watcher: Mutex::default(),
         }
     }
 
@@ -112,6 +117,11 @@ impl Executor {
     #[inline]
     pub(crate) fn chain<T: Serialize>(&self, step: &T) {
         lock(&self.digest).add(step);
+    }
+
+    /// Has `watcher` called whenever nothing is left to do at a moment, before time passes.
+    pub(crate) fn watch(&self, watcher: impl FnMut(Instant) + Send + 'static) {
+        *lock(&self.watcher) = Some(Box::new(watcher));
     }
 
     /// Adds a task. After the end of the run it is dropped at once.
@@ -231,6 +241,9 @@ impl Executor {
         }
         if next <= now {
             return false;
+        }
+        if let Some(watcher) = &mut *lock(&self.watcher) {
+            watcher(now);
         }
         if next > self.time_limit {
             self.fail(format_args!(

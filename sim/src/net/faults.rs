@@ -192,6 +192,17 @@ impl HostNet {
             .count()
     }
 
+    /// Whether a client still holds this connection.
+    pub(crate) fn is_held(&self, link: super::LinkId) -> bool {
+        self.net.lock_state().links.get(&link).is_some_and(|link| !link.client.gone)
+    }
+
+    /// Whether the client's kernel knows that this connection has ended, so that a look at the socket shows it.
+    pub(crate) fn has_heard_the_end(&self, link: super::LinkId) -> bool {
+        let state = self.net.lock_state();
+        state.links.get(&link).is_some_and(|link| link.client.eof || matches!(link.client.phase, Phase::Failed(_)))
+    }
+
     /// The name that it was registered with; the path of a Unix-domain socket.
     pub fn name(&self) -> String {
         self.net.lock_state().machines[self.machine].name.clone()

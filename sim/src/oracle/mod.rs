@@ -47,7 +47,8 @@ impl fmt::Display for Violation {
     }
 }
 
-type Verdict = Result<(), Violation>;
+/// What a check comes to.
+pub(crate) type Verdict = Result<(), Violation>;
 
 /// Unless `$holds`, the guarantee `$name` is violated.
 macro_rules! ensure {
@@ -57,7 +58,7 @@ macro_rules! ensure {
         }
     };
 }
-use ensure;
+pub(crate) use ensure;
 
 /// The oracle.
 #[derive(Debug)]

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use pgweir_core::pool::{
-    Action, Check, CloseHow, CloseReason, ConnId, Event, Fault, FaultClass, Notice, ResetHow, ServerFacts,
+    Action, Check, CloseHow, CloseReason, ConnId, Event, Fault, FaultClass, ResetHow, ServerFacts,
 };
 use pgweir_core::time::Instant;
 
 use super::clients::Stage;
 use super::{Answer, CallRef, Due, Run, Step, Subject};
 use crate::model::{self, Server, Welcome};
-use crate::record::LeakReport;
+use crate::record;
 use crate::trace::Trace;
 
 /// How long a woken task takes to run.
@@ -80,7 +80,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 self.ask_server(conn, Place::Resetting, takes, Answer::Reset);
             }
             Action::Close { conn, how, reason, .. } => self.close(conn, how, reason),
-            Action::Notice(notice) => self.notice(*notice),
+            Action::Notice(notice) => self.record.notice(self.now, *notice, self.shut_down),
         }
     }
 
@@ -258,7 +258,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
             // Its caller has the object; the socket is cut from here.
             Place::Lent(call) => self.cut(call),
             Place::Connecting => {
-                let given_up = Fault::plain(FaultClass::Transient, format!("given up: {reason:?}"));
+                let given_up = record::given_up(reason);
                 self.record.attempt_ends(attempt, now, Some(given_up));
             }
             _ => {}
@@ -322,22 +322,6 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 let heard = self.now + self.hosts[host].round_trip() / 2;
                 self.queue.push(heard, Due::Answer { conn, job, answer: Answer::Login });
             }
-        }
-    }
-
-    fn notice(&mut self, notice: Notice) {
-        let now = self.now;
-        match notice {
-            Notice::StateChanged { to, reason, .. } => self.record.states.push((now, to, reason)),
-            Notice::LeakSuspected { holder, report } => {
-                self.record.leaks.push(LeakReport { at: now, held: holder.held, report });
-            }
-            Notice::LeakResolved { .. } => self.record.leaks_resolved += 1,
-            Notice::ConnectivityLost { .. } => self.record.outage_sees(|outage| {
-                outage.noticed.get_or_insert(now);
-            }),
-            Notice::Terminated { report } => self.record.shutdown = Some((report, self.shut_down)),
-            _ => {}
         }
     }
 

@@ -161,6 +161,11 @@ impl Postgres {
         self.links.iter().filter_map(|(id, link)| link.session().map(|session| view(*id, session))).collect()
     }
 
+    /// The process ids of its sessions, and their connections, the oldest connection first.
+    pub(crate) fn session_links(&self) -> impl Iterator<Item = (i32, LinkId)> + '_ {
+        self.links.iter().filter_map(|(id, link)| link.session().map(|session| (session.pid, *id)))
+    }
+
     /// Logins under way.
     pub fn logins(&self) -> usize {
         self.links.values().filter(|link| link.is_login()).count()

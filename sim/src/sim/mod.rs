@@ -130,6 +130,13 @@ impl Sim {
         JoinHandle::spawn(&self.runtime.executor, name, task)
     }
 
+    /// Has `watcher` called whenever nothing is left to do at a moment, before time passes: for checks of what must
+    /// hold at any time. It sees servers and network as they are then, and must not change them. There is one at a time;
+    /// it is dropped with the simulation.
+    pub fn watch(&self, watcher: impl FnMut(Instant) + Send + 'static) {
+        self.runtime.executor.watch(watcher);
+    }
+
     /// The virtual time since the beginning of the run.
     pub fn now(&self) -> Instant {
         self.runtime.now()

@@ -10,7 +10,9 @@ use std::time::Duration;
 use pgweir_core::config::PoolConfig;
 use pgweir_core::time::Instant;
 
-use crate::oracle::{Verdict, Violation, ensure};
+use super::look::Key;
+pub(super) use crate::oracle::Verdict;
+use crate::oracle::{Violation, ensure};
 
 /// How long an answer that is there may take to be seen by a caller: tasks run at once in virtual time.
 const NOTICE: Duration = Duration::from_millis(1);
@@ -26,7 +28,7 @@ pub(super) struct Watch {
     late: Duration,
     waiting: BTreeMap<CallId, Waiting>,
     /// Who holds which session.
-    held: BTreeMap<i32, Holding>,
+    held: BTreeMap<Key, Holding>,
     /// When the last connection died or the network failed.
     trouble: Option<Instant>,
     /// Requests granted, for the pool's own count.
@@ -87,7 +89,7 @@ impl Watch {
     }
 
     /// A caller got a connection; `seen` is its session on the server, if the server still has it.
-    pub(super) fn granted(&mut self, now: Instant, call: CallId, pid: i32, seen: Option<Seen>) -> Verdict {
+    pub(super) fn granted(&mut self, now: Instant, call: CallId, key: Key, seen: Option<Seen>) -> Verdict {
         self.granted += 1;
         let Some(asked) = self.waiting.remove(&call) else {
             ensure!(false, "One answer", "request {call} was granted twice, or after it was dropped");
@@ -95,19 +97,23 @@ impl Watch {
         };
         self.in_time(now, call, &asked)?;
         self.in_turn(now, call, &asked)?;
-        if let Some(holder) = self.held.insert(pid, Holding { call, since: now }) {
+        if let Some(holder) = self.held.insert(key, Holding { call, since: now }) {
             let Holding { call: other, since } = holder;
-            ensure!(false, "One holder", "request {call} got session {pid}, which request {other} has since {since:?}");
+            ensure!(
+                false,
+                "One holder",
+                "request {call} got session {key:?}, which request {other} has since {since:?}"
+            );
         }
         let Some(seen) = seen else { return Ok(()) };
-        ensure!(seen.is_ready, "Sound", "request {call} got session {pid} in the middle of a query or a transaction");
-        ensure!(seen.is_clean, "Sound", "request {call} got session {pid} with settings of an earlier user");
+        ensure!(seen.is_ready, "Sound", "request {call} got session {key:?} in the middle of a query or a transaction");
+        ensure!(seen.is_clean, "Sound", "request {call} got session {key:?} with settings of an earlier user");
         let lifetime = self.config.max_connection_lifetime();
         let age = now - seen.since;
         ensure!(
             lifetime.is_zero() || age <= lifetime + self.late + NOTICE,
             "Fresh",
-            "request {call} got session {pid} at the age of {age:?}"
+            "request {call} got session {key:?} at the age of {age:?}"
         );
         Ok(())
     }
@@ -128,10 +134,10 @@ impl Watch {
     }
 
     /// A caller gives its connection back.
-    pub(super) fn returns(&mut self, call: CallId, pid: i32) -> Verdict {
+    pub(super) fn returns(&mut self, call: CallId, key: Key) -> Verdict {
         self.returned += 1;
-        let holder = self.held.remove(&pid).map(|holding| holding.call);
-        ensure!(holder == Some(call), "One holder", "request {call} gives session {pid} back, which {holder:?} has");
+        let holder = self.held.remove(&key).map(|holding| holding.call);
+        ensure!(holder == Some(call), "One holder", "request {call} gives session {key:?} back, which {holder:?} has");
         Ok(())
     }
 
@@ -150,11 +156,6 @@ impl Watch {
         }
         ensure!(sessions <= most, "Cap", "{sessions} sessions on the server, {most} are allowed");
         Ok(())
-    }
-
-    /// Who still waits.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
     }
 
     fn in_time(&self, now: Instant, call: CallId, asked: &Waiting) -> Verdict {
@@ -186,10 +187,6 @@ impl FirstWrong {
         if let (Err(violation), None) = (verdict, &self.0) {
             self.0 = Some((now, violation));
         }
-    }
-
-    pub(super) fn is_some(&self) -> bool {
-        self.0.is_some()
     }
 
     pub(super) fn take(&mut self) -> Option<(Instant, Violation)> {
