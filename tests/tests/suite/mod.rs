@@ -5,5 +5,6 @@ pub(crate) mod common;
 pub(crate) mod rt;
 
 mod client;
+mod edges;
 mod faults;
 mod stories;

@@ -26,7 +26,8 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Trace) -> F) {
     let trace = Trace::new();
     let _installed = trace.install();
     let watched = trace.clone();
-    let test = test(trace);
+    // On the heap: it can be large, and a runtime's block_on may move it several times.
+    let test = Box::pin(test(trace));
     crate::block_on(async {
         if rt::timeout(Duration::from_secs(90), test).await.is_err() {
             panic!("the test hangs; the pool's last events:\n{}", watched.tail(60));
@@ -90,4 +91,18 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Out
 #[track_caller]
 pub fn backends(server: &LocalPostgres, application_name: &str) -> Vec<u32> {
     server.backends(application_name).expect("the server answers").into_iter().map(|backend| backend.pid).collect()
+}
+
+/// Waits until a server sees so many connections of this name, while the runtime goes on.
+#[track_caller]
+pub fn wait_for_backends(server: &LocalPostgres, application_name: &str, count: usize) -> impl Future<Output = ()> {
+    let what = format!("{count} backends of {application_name}");
+    let caller = std::panic::Location::caller();
+    async move {
+        let end = Instant::now() + LIMIT;
+        while backends(server, application_name).len() != count {
+            assert!(Instant::now() < end, "{what}: not within {LIMIT:?} ({caller})");
+            rt::sleep(Duration::from_millis(3)).await;
+        }
+    }
 }
