@@ -6,11 +6,11 @@ pub mod sampler;
 pub mod trace;
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pgweir_core::config::ConfigBuilder;
+use pgweir_tests::conformance::RealPostgres;
 use pgweir_tests::{LIMIT, LocalPostgres};
 use trace::Trace;
 
@@ -37,8 +37,7 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Trace) -> F) {
 
 /// A server for all tests of a binary that do it no harm. (Its watcher ends it after the last test.)
 pub fn server() -> &'static LocalPostgres {
-    static SERVER: OnceLock<LocalPostgres> = OnceLock::new();
-    SERVER.get_or_init(|| LocalPostgres::builder().max_connections(300).start().expect("a server"))
+    RealPostgres.server()
 }
 
 /// A name that no other test has, to find a pool's backends by.
