@@ -77,6 +77,9 @@ pub struct Peer {
 
 /// What a test has to do with a peer.
 pub trait Control: Debug + Send + Sync {
+    /// Nothing more is taken from the clients, until the release. (Behind a real socket a peer that waits does so
+    /// anyway.)
+    fn stall(&self) {}
     /// Lets every connection go on that waits, and all later ones.
     fn release(&self);
     /// What was read so far, by [`Act::Read`].

@@ -308,6 +308,8 @@ pub async fn dead_idle_connections_are_replaced<R: Runtime, W: World>() {
     let before = place.sessions();
     before.iter().for_each(|pid| place.database.terminate(*pid));
     until::<R>("they have ended", || place.sessions().iter().all(|pid| !before.contains(pid))).await;
+    // The news may have some way to go.
+    sleep(&R::current(), ms(20)).await;
     for number in 0..6 {
         answers(&mut *get(&pool).await, number).await;
     }

@@ -17,8 +17,8 @@ use trace::Trace;
 use crate::suite::rt::{self, Config, Pool};
 
 /// Runs a test on the runtime. The test itself runs on the calling thread. Where the runtime has others, it may block
-/// (on a server that stops, say) while the pool goes on working; where it has none, what has to go on meanwhile needs
-/// [`rt::off_thread`].
+/// (on a server that stops, say) while the pool goes on working; where it has none, everything else waits meanwhile, so
+/// that a test may not wait for the pool by blocking.
 ///
 /// # Panics
 /// If the test does, or if it has not ended within a minute and a half; then with what the pool did last.
