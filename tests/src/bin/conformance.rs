@@ -1,113 +1,148 @@
-//! The conformance suite's table: test by runtime. `cargo conformance` runs everything on every runtime and prints how
-//! it went; `cargo conformance --list` only looks what there is. Ends with code 1 unless every test of the suite is
-//! there on every runtime and passed.
+//! The conformance suite's table: test by runtime, and how each went.
+//!
+//! ```text
+//! cargo conformance                runs everything on every runtime
+//! cargo conformance --list         only looks what there is
+//! cargo conformance --from FILE    reads what `cargo test` has printed: its standard output and error together
+//! ```
+//!
+//! Ends with code 1 unless every test of the suite is there on every runtime and has passed, and with 2 for a wrong
+//! argument or a file that cannot be used.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
-use std::collections::BTreeMap;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, ExitCode};
 
-use pgweir_tests::conformance::RUNTIMES;
+use pgweir_tests::conformance::{RUNTIMES, SIMULATOR};
 
-/// How a test went on one runtime, in the harness's words, or that it is there.
-type Column = BTreeMap<String, String>;
+/// By runtime: how its tests went, in the harness's words, or that they are there.
+type Columns = BTreeMap<String, BTreeMap<String, String>>;
 
 fn main() -> ExitCode {
-    let list = match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
-        [] => false,
-        [flag] if flag == "--list" => true,
-        _ => {
-            eprintln!("usage: cargo conformance [--list]");
-            return ExitCode::from(2);
-        }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let columns = match arguments[..] {
+        [] => run(&[]),
+        ["--list"] => run(&["--list"]),
+        ["--from", file] => std::fs::read_to_string(file)
+            .map(|text| columns(&text))
+            .map_err(|error| (format!("{file}: {error}"), ExitCode::from(2))),
+        _ => Err(("usage: cargo conformance [--list | --from FILE]".to_owned(), ExitCode::from(2))),
     };
-    let mut columns = Vec::new();
-    for runtime in RUNTIMES {
-        eprintln!("{runtime} ...");
-        let begun = Instant::now();
-        match column(runtime, list) {
-            Ok(column) => columns.push((begun.elapsed(), column)),
-            Err(error) => {
-                eprintln!("{runtime}: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    let tests: Vec<&String> = {
-        let mut all: Vec<_> = columns.iter().flat_map(|(_, column)| column.keys()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    };
-    let width = tests.iter().map(|test| test.len()).max().unwrap_or_default();
-    println!("{:width$}  {}", "", RUNTIMES.join("  "));
-    let mut bad = 0;
-    for test in tests {
-        let cells = columns.iter().zip(RUNTIMES).map(|((_, column), runtime)| {
-            let cell = column.get(test).map_or("-", String::as_str);
-            // What is about some runtimes only is not in the suite's folder, but beside it.
-            let elsewhere = cell == "-" && !test.starts_with("suite::") && !test.starts_with("runtime::");
-            bad += usize::from(!matches!(cell, "ok" | "there") && !elsewhere);
-            format!("{cell:runtime$}", runtime = runtime.len())
-        });
-        let cells: Vec<String> = cells.collect();
-        println!("{test:width$}  {}", cells.join("  ").trim_end());
-    }
-    for ((took, column), runtime) in columns.iter().zip(RUNTIMES) {
-        println!("{runtime}: {} tests in {:.0} s", column.len(), took.as_secs_f64());
-    }
-    match bad {
-        0 => ExitCode::SUCCESS,
-        _ => {
-            println!("{bad} cells are not as they should be");
-            ExitCode::FAILURE
+    match columns {
+        Ok(columns) => show(&columns),
+        Err((why, code)) => {
+            eprintln!("{why}");
+            code
         }
     }
 }
 
-/// Runs the tests of one runtime, or lists them.
-fn column(runtime: &str, list: bool) -> Result<Column, String> {
+/// Runs the binaries of all runtimes with these flags, one after another.
+fn run(flags: &[&str]) -> Result<Columns, (String, ExitCode)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["test", "--quiet", "-p", "pgweir-tests", "--test", runtime, "--"]);
-    command.args(if list { &["--list"][..] } else { &["--format=pretty"][..] });
-    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("cargo does not start: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let column: Column = text.lines().filter_map(|line| cell(line, list)).collect();
-    // A binary that was killed, or that ended in the middle, has no last line.
-    if column.is_empty() || !list && !text.contains("test result: ") {
-        return Err(format!("no result ({}):\n{text}", output.status));
+    let mut all = Columns::new();
+    for runtime in RUNTIMES.into_iter().chain([SIMULATOR]) {
+        eprintln!("{runtime} ...");
+        let output = Command::new(&cargo)
+            .args(["test", "-p", "pgweir-tests", "--test", runtime, "--"])
+            .args(flags)
+            .output()
+            .map_err(|error| (format!("cargo does not start: {error}"), ExitCode::from(2)))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        all.extend(columns(&format!("Running tests/{runtime}.rs (here)\n{text}")));
     }
-    if !list && !output.status.success() {
-        eprintln!("{text}");
-    }
-    Ok(column)
+    Ok(all)
 }
 
-/// `suite::client::queries::rows ... ok`, or `suite::client::queries::rows: test`.
-fn cell(line: &str, list: bool) -> Option<(String, String)> {
-    if list {
-        return line.strip_suffix(": test").map(|test| (test.to_owned(), "there".to_owned()));
+/// What is said of each runtime.
+fn columns(text: &str) -> Columns {
+    let mut columns = Columns::new();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(binary) = line.trim_start().strip_prefix("Running ") {
+            let name = binary.strip_prefix("tests/").and_then(|rest| rest.split_once(".rs ")).map(|(name, _)| name);
+            let known = |name: &&str| RUNTIMES.contains(name) || *name == SIMULATOR;
+            current = name.filter(known).map(|name| columns.entry(name.to_owned()).or_default());
+        } else if line.trim_start().starts_with("Doc-tests ") {
+            current = None;
+        } else if let (Some(column), Some((test, result))) = (&mut current, cell(line)) {
+            column.insert(test.to_owned(), result.to_owned());
+        }
     }
-    let (test, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    Some((test.to_owned(), result.to_owned()))
+    columns
+}
+
+/// `test suite::client::queries::rows ... ok`, or `suite::client::queries::rows: test` in a list.
+fn cell(line: &str) -> Option<(&str, &str)> {
+    match line.strip_prefix("test ") {
+        Some(run) => run.split_once(" ... "),
+        None => line.strip_suffix(": test").map(|test| (test, "there")),
+    }
+}
+
+/// Prints the table. What lies beside the suite is about some runtimes only, and the simulator has what needs no real
+/// PostgreSQL; every other cell has to be there and good.
+fn show(columns: &Columns) -> ExitCode {
+    let runtimes: Vec<&str> = RUNTIMES.into_iter().chain([SIMULATOR]).collect();
+    let tests: BTreeSet<&String> = columns.values().flat_map(BTreeMap::keys).collect();
+    let width = tests.iter().map(|test| test.len()).max().unwrap_or_default();
+    println!("{:width$}  {}", "", runtimes.join("  "));
+    let mut bad = Vec::new();
+    for test in &tests {
+        let mut line = format!("{test:width$}");
+        for runtime in &runtimes {
+            let cell = columns.get(*runtime).and_then(|column| column.get(*test));
+            let needed = match test.split("::").next() {
+                Some("runtime") => true,
+                Some("suite") => *runtime != SIMULATOR,
+                _ => false,
+            };
+            if !matches!(cell.map(String::as_str), Some("ok" | "there")) && (needed || cell.is_some()) {
+                bad.push(format!("{runtime}: {test}: {}", cell.map_or("missing", String::as_str)));
+            }
+            line += &format!("  {:runtime$}", cell.map_or("-", String::as_str), runtime = runtime.len());
+        }
+        println!("{}", line.trim_end());
+    }
+    for runtime in &runtimes {
+        println!("{runtime}: {} tests", columns.get(*runtime).map_or(0, BTreeMap::len));
+    }
+    if tests.is_empty() {
+        bad.push("there are no tests".to_owned());
+    }
+    bad.iter().for_each(|line| println!("not as it should be: {line}"));
+    ExitCode::from(u8::from(!bad.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cell;
+    use super::{cell, columns};
 
     #[test]
     fn the_harness_is_understood() {
-        let found = |line, list| cell(line, list).map(|(test, result)| format!("{test}={result}"));
-        assert_eq!(found("test a::b ... ok", false).as_deref(), Some("a::b=ok"));
-        assert_eq!(found("test a::b ... ignored, for a reason", false).as_deref(), Some("a::b=ignored, for a reason"));
-        assert_eq!(found("a::b: test", true).as_deref(), Some("a::b=there"));
-        for line in
-            ["running 3 tests", "test result: ok. 3 passed", "", "test a::b has been running for over 60 seconds"]
+        assert_eq!(cell("test a::b ... ok"), Some(("a::b", "ok")));
+        assert_eq!(cell("test a::b ... ignored, for a reason"), Some(("a::b", "ignored, for a reason")));
+        assert_eq!(cell("a::b: test"), Some(("a::b", "there")));
+        for line in ["running 3 tests", "test result: ok. 3 passed", "", "test a has been running for over 60 seconds"]
         {
-            assert_eq!(found(line, false), None, "{line}");
+            assert_eq!(cell(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn each_binary_has_its_column() {
+        let text = "     Running tests/smol.rs (target/debug/deps/smol-1)\ntest a::b ... ok\n\
+                    test c ... FAILED\n     Running tests/network.rs (target/debug/deps/network-1)\ntest d ... ok\n\
+                    Running tests/async_std.rs (x)\ntest a::b ... ok\n   Doc-tests pgweir_core\ntest e ... ok\n";
+        let columns = columns(text);
+        let names: Vec<&str> = columns.keys().map(String::as_str).collect();
+        assert_eq!(names, ["async_std", "smol"]);
+        assert_eq!((columns["smol"].len(), columns["smol"]["c"].as_str()), (2, "FAILED"));
+        assert_eq!(columns["async_std"].len(), 1);
     }
 }

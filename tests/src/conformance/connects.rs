@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use pgweir_core::runtime::{Address, Runtime};
 
-use super::io::{connect, ms, read_all, until, within};
+use super::io::{close, connect, ms, read_all, until, within, write_all};
 use super::{Act, Place, World};
 use crate::kit::{timeout, yield_now};
 
@@ -116,5 +116,29 @@ pub async fn both_kinds_reach_their_peer<R: Runtime, W: World>() {
         let mut stream = connect::<R>(&peer).await;
         let said = within::<R, _>("what it says", read_all(&mut stream)).await.expect("no error");
         assert_eq!(said, b"hello");
+    }
+}
+
+/// Whoever waits may be on any thread: names, connects, streams and timers work outside of the runtime's own.
+pub async fn work_outside_of_the_runtime<R: Runtime, W: World>() {
+    for place in Place::ALL {
+        let peer = W::serve(place, vec![Act::Echo]);
+        let (runtime, address) = (R::current(), peer.address.clone());
+        let work = async move {
+            runtime.resolve("localhost", 5432).await.expect("a name");
+            let mut stream = runtime.connect(&address).await.expect("a connection");
+            write_all(&mut stream, b"outside").await.expect("written");
+            close(&mut stream).await.expect("closed");
+            runtime.timer(runtime.now() + ms(2)).await;
+            read_all(&mut stream).await.expect("read")
+        };
+        let echoed = if W::THREADS {
+            let thread = std::thread::spawn(|| futures_lite::future::block_on(work));
+            until::<R>("it is done", || thread.is_finished()).await;
+            thread.join().expect("no panic")
+        } else {
+            work.await
+        };
+        assert_eq!(echoed, b"outside");
     }
 }

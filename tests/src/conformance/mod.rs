@@ -29,8 +29,12 @@ mod wakers;
 pub use database::{Database, RealPostgres};
 pub use peer::{Act, Control, Peer, Place, RealSockets, World};
 
-/// The runtimes that pass: the test binaries of this package, columns of the table that `cargo conformance` prints.
+/// The runtimes, by their test binaries in this package: columns of the table that `cargo conformance` prints.
 pub const RUNTIMES: [&str; 4] = ["tokio_current_thread", "tokio_multi_thread", "smol", "async_std"];
+
+/// The binary of the simulator: what a runtime promises is there too, and what a pool does; not what needs a real
+/// PostgreSQL.
+pub const SIMULATOR: &str = "simulator";
 
 /// Every body of what a runtime promises, as `module::body`.
 pub const BODIES: &[&str] = crate::runtime_conformance!();
@@ -87,6 +91,7 @@ macro_rules! runtime_conformance {
                 to_a_crowded_socket
                 that_are_dropped_close
                 both_kinds_reach_their_peer
+                work_outside_of_the_runtime
                 names_are_resolved
                 addresses_are_names_of_themselves
                 unknown_names_are_errors
