@@ -17,6 +17,10 @@ use tokio::runtime::Handle;
 use crate::stream::TokioStream;
 
 /// tokio, multi-threaded or current-thread. Holds a handle, so that it can be used from anywhere.
+///
+/// Close a pool before its runtime ends. If the runtime goes first, acquires and queries fail, idle sessions end, and
+/// nobody is left to cancel what runs on the server: such a query goes on there until it is done, or until the server
+/// notices (its setting `client_connection_check_interval`).
 #[derive(Clone, Debug)]
 pub struct TokioRuntime {
     handle: Handle,

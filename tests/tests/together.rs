@@ -110,7 +110,9 @@ fn a_pool_is_used_from_another_runtime() {
 fn one_runtime_ends_and_the_other_goes_on() {
     let ends = tokio();
     let (pool, mut idle, mut busy) = ends.block_on(async {
-        let pool = open(TokioRuntime::current(), "ends").await;
+        // Nobody is left to cancel what runs: a server that is told so looks for itself whether its client is there.
+        let config = config("ends").setting("client_connection_check_interval", "50ms").build().expect("valid");
+        let pool = PgPool::<TokioRuntime>::builder(config).open().await.expect("the pool opens");
         let (idle, busy) = (pool.get().await.expect("a connection"), pool.get().await.expect("a connection"));
         (pool, idle, busy)
     });

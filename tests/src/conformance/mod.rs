@@ -42,6 +42,7 @@ pub const BODIES: &[&str] = crate::runtime_conformance!();
 /// The conformance suite for one runtime, as tests of the binary that has this line at its root. See
 /// [`conformance`](crate::conformance).
 #[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "it belongs at the root of the crate that has it")]
 macro_rules! conformance {
     ($runtime:ty, $block_on:expr) => {
         /// The runtime that this binary is about.

@@ -17,8 +17,8 @@ use trace::Trace;
 use crate::suite::rt::{self, Config, Pool};
 
 /// Runs a test on the runtime. The test itself runs on the calling thread. Where the runtime has others, it may block
-/// (on a server that stops, say) while the pool goes on working; where it has none, everything else waits meanwhile, so
-/// that a test may not wait for the pool by blocking.
+/// (on a server that stops, say) while the pool goes on working; where it has none, everything else waits meanwhile, and
+/// a test that wants the pool to go on uses [`rt::off_thread`].
 ///
 /// # Panics
 /// If the test does, or if it has not ended within a minute and a half; then with what the pool did last.
@@ -90,6 +90,11 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Out
 #[track_caller]
 pub fn backends(server: &LocalPostgres, application_name: &str) -> Vec<u32> {
     server.backends(application_name).expect("the server answers").into_iter().map(|backend| backend.pid).collect()
+}
+
+/// As [`backends`] of the shared server, while the runtime goes on.
+pub async fn backends_meanwhile(application_name: &'static str) -> Vec<u32> {
+    rt::off_thread(move || backends(server(), application_name)).await
 }
 
 /// Waits until a server sees so many connections of this name, while the runtime goes on.

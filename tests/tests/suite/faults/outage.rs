@@ -1,5 +1,6 @@
 //! Losing the database and getting it back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::suite::rt::{self, AcquireError, Pool};
@@ -220,6 +221,7 @@ fn the_schedule_never_ends() {
 fn twenty_callers_make_no_storm() {
     run(async |trace| {
         let (server, proxy) = proxied();
+        let server = Arc::new(server);
         // So slow that handshakes overlap where they may.
         proxy.set_delay(Direction::ToClient, ms(20));
         let config = config(&server.url_via(proxy.port()), "storm").min_size(2).max_size(10).max_connecting(3);
@@ -228,13 +230,14 @@ fn twenty_callers_make_no_storm() {
         until("the load runs", || load.successes_since(Instant::now() - ms(300)) > 50).await;
         let before = proxy.stats().accepted.len();
         let crashed = Instant::now();
-        server.crash().expect("it crashes");
+        let crashing = server.clone();
+        rt::off_thread(move || crashing.crash().expect("it crashes")).await;
         until("5 s of outage", || {
             assert!(trace.count(LOST) == 0 || pool.status().connecting <= 1, "two attempts at once");
             crashed.elapsed() > Duration::from_secs(5)
         })
         .await;
-        server.start_again().expect("the server starts");
+        let _server = rt::off_thread(move || server.start_again().map(|()| server).expect("the server starts")).await;
         let back = Instant::now();
         let recovered = trace.wait(RECOVERED, 1).await;
         until("the load goes on", || load.successes_since(recovered.at) > 200).await;

@@ -11,7 +11,7 @@ use pgweir_core::pool::{Status, WaitPhase};
 
 use super::{backends, elapse, named, pid};
 use crate::suite::common::sampler::Sampler;
-use crate::suite::common::{open, run, server, until, wait_for_backends};
+use crate::suite::common::{backends_meanwhile, open, run, server, until, wait_for_backends};
 
 /// Tasks that query all the time until told to stop; each gives the number of its queries, and none may fail.
 struct Load {
@@ -186,12 +186,10 @@ fn recycled_under_load() {
         let pool = open(named("recycle-all").min_size(5).max_size(6)).await;
         let load = Load::on(&pool, 10);
         for _ in 0..3 {
-            let before: BTreeSet<u32> = crate::suite::common::backends(server(), "recycle-all").into_iter().collect();
+            let before: BTreeSet<u32> = backends_meanwhile("recycle-all").await.into_iter().collect();
             assert!(before.len() >= 4, "{before:?}");
             pool.recycle();
-            let is_gone =
-                || crate::suite::common::backends(server(), "recycle-all").iter().all(|pid| !before.contains(pid));
-            until("all are replaced", is_gone).await;
+            while backends_meanwhile("recycle-all").await.iter().any(|pid| before.contains(pid)) {}
         }
         assert!(load.end().await > 50);
         until("min_size holds", || pool.status().idle >= 5).await;
@@ -209,18 +207,18 @@ fn recycled_at_rest() {
         let pool = open(named("recycle-rest").max_size(4)).await;
         let mut held = pool.get().await.unwrap();
         let own = pid(&mut held).await;
-        let before = crate::suite::common::backends(server(), "recycle-rest");
+        let before = backends_meanwhile("recycle-rest").await;
         pool.recycle();
-        let kept = || {
-            let now = crate::suite::common::backends(server(), "recycle-rest");
+        let kept = async || {
+            let now = backends_meanwhile("recycle-rest").await;
             assert!(now.len() >= 2, "{now:?}");
             now.iter().filter(|pid| before.contains(pid)).count()
         };
-        until("the idle one is replaced", || kept() == 1).await;
+        while kept().await != 1 {}
         elapse(Duration::from_millis(50)).await;
         assert_eq!(pid(&mut held).await, own);
         drop(held);
-        until("the lent one is replaced", || kept() == 0).await;
+        while kept().await != 0 {}
         until("two are idle", || pool.status().idle == 2).await;
     });
 }
