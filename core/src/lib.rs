@@ -2,8 +2,10 @@
 
 pub mod client;
 pub mod config;
+pub mod digest;
 pub mod driver;
 pub mod error;
+pub mod journal;
 pub mod manager;
 pub mod os;
 pub mod pg;

@@ -1,7 +1,7 @@
 //! The machines' only notion of time: nanoseconds since an epoch that the runtime chose.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,31 @@ impl fmt::Debug for Instant {
     }
 }
 
+/// What the wall clock showed at one moment of the pool's: it dates what happened, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wall {
+    /// The moment.
+    pub at: Instant,
+    /// The time since the Unix epoch then.
+    pub unix: Duration,
+}
+
+impl Wall {
+    /// The time since the Unix epoch at `at`.
+    pub fn unix(&self, at: Instant) -> Duration {
+        self.unix.saturating_add(at - self.at).saturating_sub(self.at - at)
+    }
+
+    /// The moment as `2026-01-31T12:00:00.000Z`; empty if no calendar goes that far.
+    pub fn iso(&self, at: Instant) -> String {
+        // humantime's calendar ends with the year 9999.
+        const END: Duration = Duration::from_secs(253_402_300_800);
+        let unix = Some(self.unix(at)).filter(|unix| *unix < END);
+        let time = unix.and_then(|unix| UNIX_EPOCH.checked_add(unix));
+        time.map_or_else(String::new, |time| humantime::format_rfc3339_millis(time).to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +130,15 @@ mod tests {
         assert_eq!(Instant::from_secs(1).saturating_sub(Duration::MAX), Instant::ZERO);
         assert_eq!(Instant::ZERO - Instant::from_secs(1), Duration::ZERO);
         assert_eq!(Instant::from_secs(3) - Instant::from_secs(1), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_wall_clock_dates_moments_on_both_sides_of_its_reading() {
+        let wall = Wall { at: Instant::from_secs(100), unix: Duration::from_secs(1_000_000_000) };
+        assert_eq!(wall.iso(Instant::from_millis(101_500)), "2001-09-09T01:46:41.500Z");
+        assert_eq!(wall.iso(Instant::from_secs(40)), "2001-09-09T01:45:40.000Z");
+        assert_eq!(wall.iso(Instant::MAX), "2586-03-30T01:19:33.709Z");
+        let broken = Wall { at: Instant::ZERO, unix: Duration::MAX };
+        assert_eq!((broken.iso(Instant::MAX).as_str(), broken.unix(Instant::ZERO)), ("", Duration::MAX));
     }
 }

@@ -33,46 +33,58 @@
 //! the place of a shim's, and do to the network what a test is about.
 //!
 //! The binary runs scenario files: `pgweir-sim run FILE...`. It ends with 0 if every expectation holds, with 1 if one
-//! does not, and with 2 if a file cannot be used.
+//! does not, and with 2 if a file cannot be used. `pgweir-sim replay FILE` runs a journal again, of a real pool or of a
+//! simulated run: 0 if the machine does the same, 1 if it does not.
 //!
 //! # The map
 //!
-//! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
-//! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//! One machine: `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold
+//! meanwhile, `record` and `chart` what is kept, `expect` the comparison, `report` the pictures; `swarm` a scenario from
+//! every seed. Many machines: `fleet`. From a journal: `replay` it, or ask `what_if`. How fast: `speed`. `rng`, `queue`,
+//! `settings` and `yaml` serve them.
 //!
-//! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
-//! `stack` the pool and the client on it.
+//! The whole stack: `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams,
+//! names and faults, `stack` the pool and the client on it, `server` the simulated PostgreSQL.
 
 #![forbid(unsafe_code)]
 
-mod digest;
+mod chart;
 mod executor;
 mod expect;
+pub mod fleet;
 mod model;
 pub mod net;
 mod oracle;
 mod queue;
 mod record;
-mod report;
+pub mod replay;
+pub mod report;
 mod rng;
 mod run;
 mod runtime;
 pub mod scenario;
 pub mod server;
+mod settings;
 mod sim;
+mod speed;
 pub mod stack;
+pub mod swarm;
 mod trace;
+pub mod what_if;
 mod yaml;
 
-pub use digest::{Digest, Never};
+pub use chart::{Chart, Part, Shares};
 pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::digest::{Digest, Never};
 pub use pgweir_core::time::Instant;
-pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
+pub use record::{Attempt, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
+pub use settings::Setting;
 pub use sim::{Elapsed, JoinHandle, Server, Sim, SimBuilder};
+pub use speed::{Speed, Stream};
 pub use trace::{Lines, NoTrace, Trace};

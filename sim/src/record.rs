@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use pgweir_core::pool::{Counts, Fault, Health, ShutdownReport, State};
+use pgweir_core::pool::{Fault, Health, ShutdownReport, State};
 use pgweir_core::time::Instant;
+
+use crate::chart::Chart;
 
 /// Attempts beyond this many are counted, not kept.
 const KEPT: usize = 100_000;
-/// Columns of the charts.
-pub(crate) const COLUMNS: usize = 72;
+/// Outages that are looked at: an older one will not be recovered from any more.
+const MOST_OPEN: usize = 8;
 
 /// What a run came to. Times are on the run's own clock, which begins at 0.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +79,22 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Each count with its name, all of them first.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+        [
+            ("started", self.started),
+            ("succeeded", self.succeeded),
+            ("broken", self.broken),
+            ("timed out", self.timed_out),
+            ("unavailable", self.unavailable),
+            ("queue full", self.queue_full),
+            ("would block", self.would_block),
+            ("closed", self.closed),
+            ("cancelled", self.cancelled),
+            ("cut off", self.cut_off),
+        ]
+    }
+
     /// Requests with an outcome.
     pub fn answered(&self) -> u64 {
         self.succeeded
@@ -167,7 +185,10 @@ impl Spread {
     }
 
     pub(crate) fn add(&mut self, duration: Duration) {
-        let nanos = duration.as_nanos() as u64;
+        self.add_nanos(duration.as_nanos() as u64);
+    }
+
+    pub(crate) fn add_nanos(&mut self, nanos: u64) {
         let bucket = bucket(nanos) as usize;
         if self.buckets.len() <= bucket {
             self.buckets.resize(bucket + 1, 0);
@@ -196,63 +217,15 @@ fn upper(bucket: u64) -> u64 {
     ((((1 << SUB) + sub + 1) as u128) << shift).saturating_sub(1).min(u128::from(u64::MAX)) as u64
 }
 
-/// Connections and waiters in equal parts of the scenario's duration.
-#[derive(Clone, Debug, Default)]
-pub struct Chart {
-    width: u64,
-    columns: Vec<Column>,
-}
-
-/// One part.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Column {
-    /// Open connections at its end.
-    pub open: u32,
-    /// Lent connections, most in it.
-    pub active: u32,
-    /// Acquires that waited, most in it.
-    pub waiting: u32,
-}
-
-impl Chart {
-    pub(crate) fn new(duration: Duration) -> Self {
-        Chart { width: (duration.as_nanos() as u64).div_ceil(COLUMNS as u64).max(1), columns: Vec::new() }
-    }
-
-    /// The parts, in order.
-    pub fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
-    /// Which part a moment is in.
-    pub(crate) fn column(&self, at: Instant) -> usize {
-        ((at.as_nanos() / self.width.max(1)) as usize).min(COLUMNS - 1)
-    }
-
-    pub(crate) fn sample(&mut self, at: Instant, counts: &Counts) {
-        let column = (at.as_nanos() / self.width) as usize;
-        if column >= COLUMNS {
-            return;
-        }
-        while self.columns.len() <= column {
-            // What nobody touched stays as it was.
-            let last = self.columns.last().copied().unwrap_or_default();
-            self.columns.push(last);
-            if self.columns.len() == column + 1 {
-                self.columns[column] = Column::default();
-            }
-        }
-        let part = &mut self.columns[column];
-        part.open = counts.idle + counts.active + counts.validating + counts.resetting;
-        part.active = part.active.max(counts.active);
-        part.waiting = part.waiting.max(counts.waiting);
-    }
-}
-
 impl Record {
     pub(crate) fn new(duration: Duration, looks: usize) -> Self {
         Record { looks: vec![None; looks], chart: Chart::new(duration), ..Record::default() }
+    }
+
+    /// Somebody got a connection after waiting for it.
+    pub(crate) fn waited(&mut self, now: Instant, waited: Duration) {
+        self.waits.add(waited);
+        self.chart.waited(now, waited);
     }
 
     /// An attempt starts; its place for [`Record::attempt_ends`].
@@ -285,6 +258,11 @@ impl Record {
         if let Some(outage) = self.outages.last_mut() {
             outage.back.get_or_insert(at);
         }
+    }
+
+    /// Whether an outage is over that the pool may not have recovered from.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.outages.iter().rev().take(MOST_OPEN).any(|outage| outage.back.is_some() && outage.recovered.is_none())
     }
 
     /// Notes something about the outages that have not seen it.
@@ -320,17 +298,5 @@ mod tests {
             let bucket = bucket(nanos);
             assert!(upper(bucket) >= nanos && (bucket == 0 || upper(bucket - 1) < nanos), "{nanos}");
         }
-    }
-
-    #[test]
-    fn quiet_columns_carry_on() {
-        let mut chart = Chart::new(Duration::from_secs(72));
-        let counts = |idle, waiting| Counts { idle, waiting, ..Counts::default() };
-        chart.sample(Instant::ZERO, &counts(2, 5));
-        chart.sample(Instant::from_millis(500), &counts(3, 0));
-        chart.sample(Instant::from_secs(3), &counts(4, 0));
-        chart.sample(Instant::from_secs(100), &counts(9, 9));
-        let seen: Vec<_> = chart.columns().iter().map(|part| (part.open, part.waiting)).collect();
-        assert_eq!(seen, [(3, 5), (3, 5), (3, 5), (4, 0)]);
     }
 }

@@ -35,6 +35,18 @@ impl Rng {
     pub(crate) fn exponential(&mut self) -> f64 {
         -ln(1.0 - self.fraction())
     }
+
+    /// Normally distributed with mean 0 and deviation 1 (Marsaglia's polar method).
+    pub(crate) fn normal(&mut self) -> f64 {
+        loop {
+            let (x, y) = (2.0 * self.fraction() - 1.0, 2.0 * self.fraction() - 1.0);
+            let square = x * x + y * y;
+            if square > 0.0 && square < 1.0 {
+                // A square root is exact to the last bit everywhere.
+                return x * (-2.0 * ln(square) / square).sqrt();
+            }
+        }
+    }
 }
 
 fn mix(mut z: u64) -> u64 {
@@ -45,7 +57,7 @@ fn mix(mut z: u64) -> u64 {
 
 /// The natural logarithm of a normal number in (0, 1]. The standard library's differs between platforms in the last
 /// bits, and a digest would notice.
-fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as f64 - 1023.0;
     let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
@@ -61,9 +73,44 @@ fn ln(x: f64) -> f64 {
     exponent * std::f64::consts::LN_2 + 2.0 * sum
 }
 
+/// The exponential function of a number from -700 to 700; what is outside counts as the nearer end.
+pub(crate) fn exp(x: f64) -> f64 {
+    let x = x.clamp(-700.0, 700.0);
+    // x = n ln 2 + rest, and the rest is at most half of ln 2.
+    let n = (x / std::f64::consts::LN_2).round();
+    let rest = x - n * std::f64::consts::LN_2;
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    for factor in 1..20 {
+        term *= rest / f64::from(factor);
+        sum += term;
+    }
+    sum * f64::from_bits(((1023 + n as i64) as u64) << 52)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_exponential_is_right() {
+        for x in [0.0, 1.0, -1.0, 0.3466, 12.5, -30.0, 600.0] {
+            let (seen, right) = (exp(x), f64::exp(x));
+            assert!((seen / right - 1.0).abs() < 1e-11, "exp {x}: {seen} instead of {right}");
+        }
+        assert!(exp(1e9).is_finite() && exp(-1e9) > 0.0);
+    }
+
+    #[test]
+    fn normal_numbers_are_normal() {
+        let mut rng = Rng::new(3, 4);
+        let draws: Vec<f64> = (0..100_000).map(|_| rng.normal()).collect();
+        let mean = draws.iter().sum::<f64>() / 1e5;
+        let variance = draws.iter().map(|draw| draw * draw).sum::<f64>() / 1e5;
+        let beyond = draws.iter().filter(|draw| **draw > 2.326).count();
+        assert!(mean.abs() < 0.02 && (0.97..1.03).contains(&variance), "{mean} {variance}");
+        assert!((900..1100).contains(&beyond), "{beyond} of 1000 beyond the 99th percentile");
+    }
 
     #[test]
     fn the_logarithm_is_right() {

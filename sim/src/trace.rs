@@ -29,6 +29,38 @@ impl Trace for NoTrace {
     fn remark(&mut self, _: Instant, _: std::fmt::Arguments<'_>) {}
 }
 
+impl<T: Trace> Trace for &mut T {
+    fn event(&mut self, now: Instant, event: &Event) {
+        T::event(self, now, event);
+    }
+
+    fn action(&mut self, now: Instant, action: &Action) {
+        T::action(self, now, action);
+    }
+
+    fn remark(&mut self, now: Instant, remark: std::fmt::Arguments<'_>) {
+        T::remark(self, now, remark);
+    }
+}
+
+/// Two see the same.
+impl<A: Trace, B: Trace> Trace for (A, B) {
+    fn event(&mut self, now: Instant, event: &Event) {
+        self.0.event(now, event);
+        self.1.event(now, event);
+    }
+
+    fn action(&mut self, now: Instant, action: &Action) {
+        self.0.action(now, action);
+        self.1.action(now, action);
+    }
+
+    fn remark(&mut self, now: Instant, remark: std::fmt::Arguments<'_>) {
+        self.0.remark(now, remark);
+        self.1.remark(now, remark);
+    }
+}
+
 /// Writes lines: `>` is what the machine was told, `<` what it asked for, `*` what happened outside.
 #[derive(Debug)]
 pub struct Lines<W: Write> {

@@ -1,8 +1,9 @@
-//! YAML in: the only file that names serde_yaml, which is no longer developed.
+//! YAML in and out: the only file that names serde_yaml, which is no longer developed.
 
 use std::cell::Cell;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Longer documents are not scenarios.
@@ -84,9 +85,39 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misread> {
     })
 }
 
+/// Writes a document.
+pub(crate) fn write<T: Serialize>(value: &T) -> Result<String, String> {
+    serde_yaml::to_string(value).map_err(|error| error.to_string())
+}
+
 /// Reads a part that was kept back; the error says nothing about where.
 pub(crate) fn read_raw<T: DeserializeOwned>(raw: Raw) -> Result<T, String> {
     serde_yaml::from_value(raw).map_err(|error| error.to_string())
+}
+
+/// A value as it would be written.
+pub(crate) fn write_raw<T: Serialize>(value: &T) -> Result<Raw, String> {
+    serde_yaml::to_value(value).map_err(|error| error.to_string())
+}
+
+/// A scalar from the command line: a number, true or false, or else a text.
+pub(crate) fn scalar(text: &str) -> Raw {
+    match serde_yaml::from_str(text) {
+        Ok(scalar @ (Raw::Number(_) | Raw::Bool(_))) => scalar,
+        _ => Raw::String(text.to_owned()),
+    }
+}
+
+/// As people write it.
+pub(crate) fn show(raw: &Raw) -> String {
+    serde_yaml::to_string(raw).map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
+}
+
+/// The mapping with one value set.
+pub(crate) fn with(raw: Raw, key: &str, value: Raw) -> Raw {
+    let Raw::Mapping(mut mapping) = raw else { return raw };
+    mapping.insert(key.into(), value);
+    Raw::Mapping(mapping)
 }
 
 /// The keys of a mapping, with their values.
@@ -98,9 +129,12 @@ pub(crate) fn entries(raw: &Raw) -> Vec<(String, Raw)> {
 
 /// A mapping with one key.
 pub(crate) fn single(key: &str, value: Raw) -> Raw {
-    let mut mapping = serde_yaml::Mapping::new();
-    mapping.insert(key.into(), value);
-    Raw::Mapping(mapping)
+    mapping([(key, value)])
+}
+
+/// A mapping.
+pub(crate) fn mapping<'a>(entries: impl IntoIterator<Item = (&'a str, Raw)>) -> Raw {
+    Raw::Mapping(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
 }
 
 /// serde_yaml says `key: what is wrong at line 3 column 5` in one text.

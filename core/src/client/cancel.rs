@@ -186,7 +186,7 @@ impl Gate {
         Poll::Ready(match state.unsure {
             false => Ok(()),
             true => {
-                Err(Fault::new(FaultClass::Transient, "a cancel request was given up half-way and may still arrive"))
+                Err(Fault::plain(FaultClass::Transient, "a cancel request was given up half-way and may still arrive"))
             }
         })
     }

@@ -65,11 +65,11 @@ impl<R: Runtime> Opening<'_, R> {
     /// Opens a session with the first address of the host that gives one, each in its share of the time that is left.
     pub(super) async fn open(&self, id: HostId, deadline: Instant) -> Result<Client<R>, Fault> {
         let Some(host) = self.config.hosts.get(usize::from(id.0)) else {
-            return Err(Fault::new(FaultClass::Permanent, format!("there is no host number {}", id.0)));
+            return Err(Fault::plain(FaultClass::Permanent, format!("there is no host number {}", id.0)));
         };
         let session = Arc::new(self.session(id, deadline).await?);
         let addresses = self.addresses(host, deadline).await?;
-        let mut last = Fault::new(FaultClass::Transient, format!("{host} has no address"));
+        let mut last = Fault::plain(FaultClass::Transient, format!("{host} has no address"));
         for (n, address) in addresses.iter().enumerate() {
             let now = self.runtime.now();
             let share = (deadline - now) / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
@@ -81,7 +81,7 @@ impl<R: Runtime> Opening<'_, R> {
                 }
                 Some(Err(fault)) => last = Self::at(host, address, &fault),
                 None => {
-                    let fault = Fault::new(FaultClass::Transient, format!("no answer within {share:.1?}"));
+                    let fault = Fault::plain(FaultClass::Transient, format!("no answer within {share:.1?}"));
                     last = Self::at(host, address, &fault);
                 }
             }
@@ -126,7 +126,7 @@ impl<R: Runtime> Opening<'_, R> {
         match within(self.runtime, deadline, self.runtime.resolve(name, port)).await {
             Some(Ok(addresses)) => Ok(addresses.into_iter().map(tcp).collect()),
             Some(Err(error)) => Err(pg::fault_of_io(&doing, &error)),
-            None => Err(Fault::new(FaultClass::Transient, format!("{doing}: no answer within connect_timeout"))),
+            None => Err(Fault::plain(FaultClass::Transient, format!("{doing}: no answer within connect_timeout"))),
         }
     }
 
@@ -136,7 +136,7 @@ impl<R: Runtime> Opening<'_, R> {
             .runtime
             .connect(address)
             .await
-            .map_err(|error| Fault::new(FaultClass::Transient, error.to_string()))?;
+            .map_err(|error| Fault::plain(FaultClass::Transient, error.to_string()))?;
         let machine = Connection::new(Arc::clone(session), self.runtime.now()).map_err(|error| error.fault())?;
         let mut channel = Channel::new(self.runtime.clone(), stream, machine);
         poll_fn(|cx| {

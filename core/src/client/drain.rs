@@ -70,7 +70,7 @@ pub(super) async fn settle<R: Runtime>(client: &mut Client<R>, cancels: &Limit) 
                 client.channel.machine_mut().cancel_ended();
                 if let Err(failed) = result {
                     if failed.unsure {
-                        return Err(Fault::new(
+                        return Err(Fault::plain(
                             FaultClass::Transient,
                             format!("a cancel request got lost: {}", failed.error),
                         ));

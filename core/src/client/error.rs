@@ -150,6 +150,8 @@ impl Error {
                 class: pg::fault_class(error.code),
                 sqlstate: Some(error.code),
                 message: error.message.as_str().into(),
+                // An ERROR may quote what the statement was given; what ends a session does not.
+                quotable: error.is_fatal(),
             },
             Error::Login(_) => Fault::new(FaultClass::Permanent, self.to_string()),
             _ => Fault::new(FaultClass::Transient, self.to_string()),
@@ -185,7 +187,7 @@ impl From<SubmitError> for Error {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::NotReady { fault, .. } => Error::Closed {
-                fault: fault.unwrap_or_else(|| Fault::new(FaultClass::Transient, "the session is not open")),
+                fault: fault.unwrap_or_else(|| Fault::plain(FaultClass::Transient, "the session is not open")),
                 cause: None,
             },
             SubmitError::ParameterCount { expected, given } => Error::ParameterCount { expected, given },

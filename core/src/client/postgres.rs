@@ -116,9 +116,10 @@ impl<R: Runtime> Postgres<R> {
         client.channel.machine_mut().take_queries();
         match self.state(client) {
             Fate::Clean => Ok(()),
-            _ => {
-                Err(Fault::new(FaultClass::Permanent, "on_connect left a transaction or a request open: end it there"))
-            }
+            _ => Err(Fault::plain(
+                FaultClass::Permanent,
+                "on_connect left a transaction or a request open: end it there",
+            )),
         }
     }
 
@@ -135,7 +136,7 @@ impl<R: Runtime> Postgres<R> {
             }
             _ => return Ok(()),
         };
-        Err(Fault::new(FaultClass::WrongRole, format!("target_session_attrs is not met: {wrong}")))
+        Err(Fault::plain(FaultClass::WrongRole, format!("target_session_attrs is not met: {wrong}")))
     }
 
     async fn apply_policy(&self, client: &mut Client<R>) -> Result<(), Fault> {
@@ -172,7 +173,7 @@ impl<R: Runtime> Manager for Postgres<R> {
         let silence = || {
             let place = self.config.hosts.get(usize::from(host.0)).map_or_else(String::new, ToString::to_string);
             let message = format!("connecting to {place}: the login went well, then no answer within connect_timeout");
-            Fault::new(FaultClass::Transient, message)
+            Fault::plain(FaultClass::Transient, message)
         };
         within(&self.runtime, deadline, self.set_up(&mut client)).await.unwrap_or_else(|| Err(silence()))?;
         let role = if client.origin.writable { Role::Primary } else { Role::Standby };
@@ -197,7 +198,7 @@ impl<R: Runtime> Manager for Postgres<R> {
         client.channel.machine_mut().take_queries();
         match self.state(client) {
             Fate::Clean => Ok(()),
-            _ => Err(Fault::new(FaultClass::Transient, "the reset statements left a transaction open")),
+            _ => Err(Fault::plain(FaultClass::Transient, "the reset statements left a transaction open")),
         }
     }
 
@@ -214,7 +215,9 @@ impl<R: Runtime> Manager for Postgres<R> {
                     Poll::Pending if client.channel.received() != before => Ok(()),
                     // The runtime has not caught up with the socket. It may be the server's farewell, as in an outage
                     // it is on every connection at once; a healthy one costs less to replace.
-                    Poll::Pending => Err(Fault::new(FaultClass::Transient, "the connection has ended or is about to")),
+                    Poll::Pending => {
+                        Err(Fault::plain(FaultClass::Transient, "the connection has ended or is about to"))
+                    }
                 }
             }
         }
@@ -273,12 +276,12 @@ async fn check_role<R: Runtime>(client: &mut Client<R>) -> Result<(), Fault> {
         return Ok(());
     }
     if first_value(client, ROLE_SOURCE).await.map_err(|error| error.fault())?.as_deref() == Some("t") {
-        return Err(Fault::new(
+        return Err(Fault::plain(
             FaultClass::Transient,
             "a lease left the session read-only (default_transaction_read_only)",
         ));
     }
-    Err(Fault::new(
+    Err(Fault::plain(
         FaultClass::WrongRole,
         "the server took writes when the session began and is read-only now: demoted?",
     ))

@@ -10,13 +10,15 @@ use super::value::FieldValue;
 
 /// Hosts in one configuration, at most.
 pub(crate) const MAX_HOSTS: usize = 64;
+/// Connections in one pool, at most.
+pub(crate) const LARGEST_POOL: u32 = 10_000;
 /// Below this, a reconnect schedule is a busy loop.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(1);
 
 /// Every rule about the pool.
 pub(crate) fn pool(config: &PoolConfig, sources: &Sources, problems: &mut Problems) {
     let mut check = Checker { sources, problems };
-    check.within("max_size", config.max_size, 1, 10_000, "10");
+    check.within("max_size", config.max_size, 1, LARGEST_POOL, "10");
     // With max_size 0 the range says what is wrong already.
     if config.max_size > 0 && config.min_size > config.max_size {
         check.ordered("max_size", &config.max_size, "min_size", &config.min_size);

@@ -101,6 +101,7 @@ mod yaml;
 use std::path::Path;
 
 pub use builder::ConfigBuilder;
+pub(crate) use check::LARGEST_POOL;
 pub use connect::{ConnectConfig, Host, ResetPolicy, Secret, SessionOptions, SslMode, TargetSessionAttrs, TcpOptions};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, Source};

@@ -271,7 +271,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// A duration as `30s` in journals and scenarios, exact to the nanosecond.
+/// A duration as `30s` in scenarios and wherever people read; exact to the nanosecond, there and in journals.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DurationText(Duration);
 
@@ -289,12 +289,19 @@ impl From<DurationText> for Duration {
 
 impl Serialize for DurationText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&show_duration(self.0))
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&show_duration(self.0))
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Duration::deserialize(deserializer).map(DurationText);
+        }
         let node = Node::deserialize(deserializer)?;
         match Duration::from_yaml(&node) {
             Ok(duration) => Ok(DurationText(duration)),

@@ -16,6 +16,7 @@ mod lease;
 mod member;
 mod notices;
 mod pool;
+mod recorder;
 mod report;
 mod shared;
 mod signal;

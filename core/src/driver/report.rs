@@ -1,27 +1,12 @@
 //! Statistics and health as operators read them: wall-clock times in ISO 8601, durations in milliseconds with the unit in
 //! the name.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::pool::{CloseReason, DatabaseStatus, FaultClass, Health, Histogram, State, Stats, Status};
-use crate::time::Instant;
-
-/// Translates the pool's clock to the wall's.
-#[derive(Clone, Copy)]
-pub(crate) struct Wall {
-    pub(crate) created: Instant,
-    pub(crate) unix: Duration,
-}
-
-impl Wall {
-    /// The moment as `2026-01-31T12:00:00.000Z`.
-    fn iso(self, at: Instant) -> String {
-        let unix = (self.unix + (at - self.created)).saturating_sub(self.created - at);
-        UNIX_EPOCH.checked_add(unix).map_or_else(String::new, |time| humantime::format_rfc3339_millis(time).to_string())
-    }
-}
+use crate::time::{Instant, Wall};
 
 /// All counters of a pool, from one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]

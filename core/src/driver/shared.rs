@@ -14,19 +14,20 @@ use super::effects::Effects;
 use super::hooks::Hooks;
 use super::member::Member;
 use super::notices::{self, Report};
-use super::report::Wall;
+use super::recorder::Recorder;
 use super::signal::{Signal, SlotSignal};
 use super::sites::Sites;
 use super::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
 use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
 use crate::error::AcquireError;
+use crate::journal::{JournalOptions, Why};
 use crate::manager::{Manager, Returned, Stop};
 use crate::pool::{
-    Action, CloseHow, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, ShutdownReport, WaiterId,
+    self, Action, CloseHow, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, Reject, ShutdownReport, WaiterId,
 };
 use crate::runtime::{Abort, Runtime};
-use crate::time::Instant;
+use crate::time::{Instant, Wall};
 
 /// What all handles, leases, acquires and the background task of one pool share.
 pub(crate) struct Shared<R: Runtime, M: Manager> {
@@ -60,7 +61,9 @@ pub(crate) struct State<M: Manager> {
     /// Who waits for `opening` or `terminated`.
     pub(crate) watchers: BTreeMap<u64, Waker>,
     pub(crate) next_watcher: u64,
-    actions: Vec<Action>,
+    /// The machine's answer to the last event, until it is carried out.
+    pub(super) actions: Vec<Action>,
+    pub(super) recorder: Recorder,
     /// What is to be logged, in the order in which it happened.
     reports: Vec<Report>,
     /// Whether somebody is logging.
@@ -98,9 +101,15 @@ pub(crate) enum Place<C> {
 }
 
 impl<R: Runtime, M: Manager> Shared<R, M> {
-    pub(crate) fn new(runtime: R, manager: M, hooks: Hooks<M::Connection>, config: &PoolConfig) -> Self {
+    pub(crate) fn new(
+        runtime: R,
+        manager: M,
+        hooks: Hooks<M::Connection>,
+        config: &PoolConfig,
+        journal: JournalOptions,
+    ) -> Self {
         let now = runtime.now();
-        let wall = Wall { created: now, unix: runtime.unix_time() };
+        let wall = Wall { at: now, unix: runtime.unix_time() };
         let machine = Machine::new(config, runtime.seed(), now);
         Shared {
             manager,
@@ -111,6 +120,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             handles: AtomicUsize::new(1),
             wall,
             state: Mutex::new(State {
+                recorder: Recorder::new(journal, &machine),
                 machine,
                 entries: Vec::new(),
                 cells: Cells::new(),
@@ -152,21 +162,25 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
 
     /// One event under the lock: the machine's answer is applied, the rest is left in `effects`.
     pub(crate) fn step(&self, state: &mut State<M>, now: Instant, event: Event, effects: &mut Effects<M::Connection>) {
-        state.machine.handle(now, event, &mut state.actions);
+        state.handle(now, event);
         self.carry_out(state, now, effects);
     }
 
     /// Applies the actions that the machine has left.
     fn carry_out(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
+        self.apply_all(state, now, effects);
+        if state.orphaned {
+            self.settle_orphan(state, now, effects);
+        }
+        effects.ring |= state.is_due_earlier() | !state.commands.is_empty();
+    }
+
+    fn apply_all(&self, state: &mut State<M>, now: Instant, effects: &mut Effects<M::Connection>) {
         let mut actions = std::mem::take(&mut state.actions);
         for action in actions.drain(..) {
             state.apply(action, now, &self.signal, effects);
         }
         state.actions = actions;
-        if state.orphaned {
-            self.settle_orphan(state, now, effects);
-        }
-        effects.ring |= state.is_due_earlier() | !state.commands.is_empty();
     }
 
     /// Without a background task nothing can be awaited: what it should close is dropped, and the machine told so.
@@ -178,11 +192,8 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             } else {
                 effects.members.extend(command.into_member());
             }
-            let mut actions = Vec::new();
-            state.machine.handle(now, Event::Closed { conn }, &mut actions);
-            for action in actions {
-                state.apply(action, now, &self.signal, effects);
-            }
+            state.handle(now, Event::Closed { conn });
+            self.apply_all(state, now, effects);
         }
     }
 
@@ -202,9 +213,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             }
             self.step(&mut state, now, Event::Tick, &mut effects);
         }
+        let delivery = state.delivery(now, self.wall, true);
         drop(state);
         effects.ring = false;
         self.run(effects);
+        self.deliver(delivery);
     }
 
     /// After unlocking: everything that may run foreign code or take time.
@@ -253,7 +266,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let state = &mut *guard;
         let waiter = state.cells.mint();
         let site = state.sites.intern(location);
-        state.machine.handle(now, Event::Acquire { waiter, deadline, leak_after, site }, &mut state.actions);
+        state.handle_acquire(now, waiter, deadline, leak_after, site);
         if let [Action::Grant { waiter: granted, conn: ConnId { slot, .. } }] = state.actions[..]
             && granted == waiter
         {
@@ -404,7 +417,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 return;
             }
         };
-        state.machine.handle(now, Event::Release { conn, fate, queries, fault }, &mut state.actions);
+        state.handle_release(now, conn, fate, queries, fault);
         if state.actions.is_empty() {
             let ring = state.is_due_earlier() | listening;
             drop(guard);
@@ -458,7 +471,7 @@ pub(crate) struct LostOnPanic<'a, R: Runtime, M: Manager> {
 impl<R: Runtime, M: Manager> Drop for LostOnPanic<'_, R, M> {
     #[cold]
     fn drop(&mut self) {
-        let fault = Fault::new(FaultClass::Transient, "the manager panicked");
+        let fault = Fault::plain(FaultClass::Transient, "the manager panicked");
         let (fate, fault) = (Fate::Broken, Some(Box::new(fault)));
         self.shared.post(Event::Release { conn: self.conn, fate, queries: 0, fault });
     }
@@ -488,6 +501,9 @@ impl<M: Manager> State<M> {
                 self.settle(waiter, Outcome::Granted(member), effects);
             }
             Action::Reject { waiter, reason } => {
+                if matches!(reason, Reject::Timeout(_)) {
+                    effects.ring |= self.recorder.mark(&Why::Timeout);
+                }
                 let error = notices::acquire_error(reason, now, &self.sites);
                 self.reports.push(Report::Rejected(error.clone()));
                 effects.emit = true;
@@ -550,6 +566,9 @@ impl<M: Manager> State<M> {
             Notice::Initialized { .. } => self.opening = Opening::Done,
             Notice::InitFailed { attempts } => self.opening = Opening::Failed(attempts.clone()),
             Notice::Terminated { report } => self.terminated = Some(report.clone()),
+            Notice::StateChanged { to: pool::State::Unhealthy, .. } => {
+                effects.ring |= self.recorder.mark(&Why::Unhealthy)
+            }
             _ => {}
         }
         if matches!(notice, Notice::Initialized { .. } | Notice::InitFailed { .. } | Notice::Terminated { .. }) {

@@ -34,6 +34,11 @@ impl Sites {
         id
     }
 
+    /// All, by number.
+    pub(crate) fn all(&self) -> &[&'static Location<'static>] {
+        &self.known
+    }
+
     pub(crate) fn location(&self, id: SiteId) -> Option<&'static Location<'static>> {
         self.known.get(id.0 as usize).copied()
     }

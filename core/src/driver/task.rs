@@ -76,12 +76,14 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         }
         self.listen(&mut state, now, &mut effects);
         let commands = std::mem::take(&mut state.commands);
-        let due = state.machine.due();
-        state.armed = due;
         self.finished = state.terminated.is_some() && commands.is_empty();
+        let delivery = state.delivery(now, shared.wall, self.finished);
+        let due = state.machine.due().min(state.recorder.due());
+        state.armed = due;
         drop(state);
         effects.ring = false;
         shared.run(effects);
+        shared.deliver(delivery);
         let busy = !commands.is_empty();
         for command in commands {
             self.begin(command);
@@ -242,7 +244,7 @@ fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
 }
 
 fn panicked() -> Fault {
-    Fault::new(FaultClass::Transient, "a hook or the manager panicked")
+    Fault::plain(FaultClass::Transient, "a hook or the manager panicked")
 }
 
 /// A connection that is about to be idle is listened to from before it is put back, so that no word of it is missed.

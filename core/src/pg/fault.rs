@@ -20,7 +20,7 @@ pub fn fault_class(code: SqlState) -> FaultClass {
 /// The fault of an operating system's error, `doing` what (`connecting to db1:5432`). All kinds are transient: a wrong
 /// address and a name that does not resolve may be repaired without us.
 pub fn fault_of_io(doing: &str, error: &io::Error) -> Fault {
-    Fault::new(FaultClass::Transient, format!("{doing}: {error}"))
+    Fault::plain(FaultClass::Transient, format!("{doing}: {error}"))
 }
 
 /// The fault of an error that ended a connection.
@@ -41,7 +41,9 @@ pub(super) fn fault_of(error: &Error) -> Fault {
         }
         other => other.to_string(),
     };
-    Fault { class, sqlstate: error.sqlstate(), message: message.into() }
+    // An ERROR may quote what the statement was given; what ends a session does not.
+    let quotable = !matches!(error, Error::Server(db) if !db.is_fatal());
+    Fault { class, sqlstate: error.sqlstate(), message: message.into(), quotable }
 }
 
 #[cfg(test)]

@@ -70,13 +70,13 @@ impl Connection {
         if self.phase != Phase::Ready {
             let fault = self.fault().cloned();
             return Settle::Close(fault.unwrap_or_else(|| {
-                Fault::new(FaultClass::Transient, format!("the connection came back while {}", self.phase))
+                Fault::plain(FaultClass::Transient, format!("the connection came back while {}", self.phase))
             }));
         }
         self.abandon_all();
         if self.outgoing.len() > MAX_UNSENT {
             let unsent = self.outgoing.len();
-            return Settle::Close(Fault::new(
+            return Settle::Close(Fault::plain(
                 FaultClass::Transient,
                 format!(
                     "a request was dropped with {unsent} of its bytes unsent: closing is cheaper than sending them"
@@ -100,7 +100,7 @@ impl Connection {
         }
         self.rollbacks += 1;
         if self.rollbacks > MAX_ROLLBACKS {
-            return Settle::Close(Fault::new(FaultClass::Transient, "the open transaction could not be rolled back"));
+            return Settle::Close(Fault::plain(FaultClass::Transient, "the open transaction could not be rolled back"));
         }
         self.settle_by(now, "ROLLBACK")
     }
@@ -126,7 +126,7 @@ impl Connection {
     fn settle_by(&mut self, now: Instant, sql: &str) -> Settle {
         match self.enqueue(now, &Request::Simple { sql }, true) {
             Ok(_) => Settle::Wait { cancel: false },
-            Err(error) => Settle::Close(Fault::new(FaultClass::Transient, error.to_string())),
+            Err(error) => Settle::Close(Fault::plain(FaultClass::Transient, error.to_string())),
         }
     }
 

@@ -149,7 +149,8 @@ impl Link {
     }
 
     /// A connect that started at `started` failed. Returns the attempt that follows and its delay, unless the failure
-    /// belongs to a batch whose first failure has set the schedule already.
+    /// belongs to a batch whose first failure has set the schedule already. The last of a batch counts by itself where
+    /// that schedule is over by then: the next attempt would follow at once.
     pub(super) fn failed(
         &mut self,
         now: Instant,
@@ -159,8 +160,11 @@ impl Link {
         rng: &mut Rng,
     ) -> Option<(u32, Duration)> {
         let class = fault.class;
+        let ready = self.ready_at(true);
         let was_good = self.fault.replace(fault).is_none();
-        if !was_good && started <= self.failed_at {
+        // The schedule that is set must hold for what failed now, too.
+        let pending = self.in_flight > 0 || now < ready.min(self.ready_at(true));
+        if !was_good && started <= self.failed_at && pending {
             return None;
         }
         if was_good && now - self.good_since >= self.delay.max(config.backoff_initial) {

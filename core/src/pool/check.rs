@@ -113,7 +113,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         let fault = fault.map_or_else(
-            || Fault::new(FaultClass::Transient, "the connection came back in an unknown state"),
+            || Fault::plain(FaultClass::Transient, "the connection came back in an unknown state"),
             |fault| *fault,
         );
         self.bury(now, index, life, fault, CloseReason::Broken, actions);

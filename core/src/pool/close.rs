@@ -7,6 +7,7 @@ use super::machine::{Ending, Machine, Phase, after};
 use super::notice::{Notice, Reject, ShutdownReport};
 use super::slot::{Life, Slot};
 use super::timer::TimerKind;
+use crate::config::LARGEST_POOL;
 use crate::time::Instant;
 
 /// A shutdown outlasts its deadline by this much at most.
@@ -178,7 +179,7 @@ impl Machine {
     }
 
     pub(super) fn resize(&mut self, min_size: u32, max_size: u32, actions: &mut Vec<Action>) {
-        let max = max_size.max(1);
+        let max = max_size.clamp(1, LARGEST_POOL);
         let min = min_size.min(max);
         if (min, max) == (self.config.min_size, self.config.max_size) || !self.is_open() {
             return;

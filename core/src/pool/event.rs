@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::notice::{Notice, Reject};
 use crate::time::Instant;
@@ -185,7 +185,11 @@ pub enum Fate {
 }
 
 /// Why a connection could not be had or was lost.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+///
+/// Serialised it has its message only if that is [`quotable`](Fault::quotable), and at most [`Fault::KEPT`] bytes of it:
+/// so nothing that is written down, a journal above all, can hold what a hook, a query or a credentials provider said.
+/// Deserialised, a message that was left out reads "(not recorded)". No decision depends on a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// What the pool should make of it.
     pub class: FaultClass,
@@ -193,12 +197,58 @@ pub struct Fault {
     pub sqlstate: Option<SqlState>,
     /// For people: one line, no secrets.
     pub message: Arc<str>,
+    /// Whether the message is the operating system's, the server's last words or pgweir's own: it cannot hold a user's
+    /// data.
+    pub quotable: bool,
 }
 
 impl Fault {
-    /// A fault without a SQLSTATE: what the operating system or a deadline said.
+    /// Bytes of a message that are kept when it is written down.
+    pub const KEPT: usize = 512;
+
+    /// A fault without a SQLSTATE, in words that may be anybody's: they are shown to callers and in the log, but not
+    /// written to a journal.
     pub fn new(class: FaultClass, message: impl Into<Arc<str>>) -> Self {
-        Fault { class, sqlstate: None, message: message.into() }
+        Fault { class, sqlstate: None, message: message.into(), quotable: false }
+    }
+
+    /// A fault without a SQLSTATE: what the operating system said, or a deadline, or pgweir itself. A journal keeps it.
+    pub fn plain(class: FaultClass, message: impl Into<Arc<str>>) -> Self {
+        Fault { quotable: true, ..Fault::new(class, message) }
+    }
+}
+
+/// What is written down of a fault.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Fault")]
+struct KeptFault {
+    class: FaultClass,
+    sqlstate: Option<SqlState>,
+    message: Option<Arc<str>>,
+}
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let message = match &self.message {
+            _ if !self.quotable => None,
+            long if long.len() > Fault::KEPT => Some(long[..last_boundary(long)].into()),
+            short => Some(short.clone()),
+        };
+        KeptFault { class: self.class, sqlstate: self.sqlstate, message }.serialize(serializer)
+    }
+}
+
+/// Where to cut a message that is longer than what is kept.
+fn last_boundary(message: &str) -> usize {
+    (0..=Fault::KEPT).rev().find(|&index| message.is_char_boundary(index)).unwrap_or(0)
+}
+
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let KeptFault { class, sqlstate, message } = KeptFault::deserialize(deserializer)?;
+        let quotable = message.is_some();
+        let message = message.unwrap_or_else(|| "(not recorded)".into());
+        Ok(Fault { class, sqlstate, message, quotable })
     }
 }
 
@@ -407,4 +457,32 @@ pub enum CloseReason {
     Unwanted,
     /// Given back by its user to be closed.
     Discarded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(fault: &Fault) -> (String, Fault) {
+        let text = serde_json::to_string(fault).expect("serialised");
+        let read = serde_json::from_str(&text).expect("read back");
+        (text, read)
+    }
+
+    #[test]
+    fn only_messages_that_cannot_be_a_users_are_written_down() {
+        let fault = Fault::plain(FaultClass::Transient, "connection refused");
+        assert_eq!(written(&fault).1, fault);
+        let private = Fault::new(FaultClass::Transient, "no such tenant: Jane Doe");
+        let (text, read) = written(&private);
+        assert!(!text.contains("Jane"), "{text}");
+        assert_eq!((read.class, &*read.message, read.quotable), (private.class, "(not recorded)", false));
+        assert_eq!(written(&read).0, text, "what was left out once is left out again");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_two_characters() {
+        let fault = Fault::plain(FaultClass::Transient, "ä".repeat(600) + "!");
+        assert_eq!(*written(&fault).1.message, *"ä".repeat(Fault::KEPT / 2));
+    }
 }

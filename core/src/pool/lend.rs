@@ -87,6 +87,9 @@ impl Machine {
                 self.arm(waiter.deadline, TimerKind::Waiter);
                 self.waiters.insert(waiter);
                 self.totals.peak_waiting = self.totals.peak_waiting.max(self.waiters.live());
+                // Where nothing was wanted before, no outage was declared either.
+                let dry = self.slots.sound() == 0 && self.cause.is_some();
+                self.unsettled |= dry && self.outage.is_none() && self.dry_since.is_none();
                 self.serve(now, actions);
             }
         }
@@ -104,8 +107,11 @@ impl Machine {
             self.unsettled |= self.slots.closing() != closing;
         }
         if self.slots.total() < self.config.max_size {
+            let connecting = self.slots.connecting();
             self.grow(now, actions);
             self.arm_cover(now);
+            // A probe takes its slot out of what can be served.
+            self.unsettled |= self.slots.connecting() != connecting && self.probes_in_flight() > 0;
         }
     }
 

@@ -273,6 +273,17 @@ impl Machine {
         self.bound = self.exact_bound(now);
     }
 
+    /// The configuration, with the bounds now in force.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// The latest time it was told.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Connections by state, and waiters.
     pub fn counts(&self) -> Counts {
         Counts {

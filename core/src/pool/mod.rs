@@ -19,7 +19,7 @@ mod outage;
 mod slot;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timer;
 mod waiters;
 

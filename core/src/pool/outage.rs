@@ -121,7 +121,7 @@ impl Machine {
         let cause = rounds
             .last()
             .cloned()
-            .unwrap_or_else(|| Fault::new(FaultClass::Transient, "min_size connections could not be opened in time"));
+            .unwrap_or_else(|| Fault::plain(FaultClass::Transient, "min_size connections could not be opened in time"));
         let attempts = rounds.len() as u32;
         self.notice(Notice::InitFailed { attempts: rounds }, actions);
         let hard = now + self.config.close_timeout.min(Duration::from_secs(1));

@@ -233,7 +233,7 @@ impl Machine {
 }
 
 fn late(what: &str, limit: Duration) -> Fault {
-    Fault::new(FaultClass::Transient, format!("{what} timed out after {limit:?}"))
+    Fault::plain(FaultClass::Transient, format!("{what} timed out after {limit:?}"))
 }
 
 const _: () = assert!(COVER.as_nanos() > 0, "a check must cover its waiter for a while");

@@ -1,6 +1,8 @@
 //! A small service, and its test through an outage of its database: `cargo run -p pgweir-sim --example orders` shows
 //! the outage, `cargo test -p pgweir-sim --example orders` tests it over many seeds.
 
+#![allow(unreachable_pub, reason = "in a service these would be its public parts")]
+
 mod outage;
 mod service;
 

@@ -1,12 +1,20 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
+mod fleet;
+mod replay;
 mod run;
+mod serve;
+mod speed;
+mod swarm;
+mod what_if;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pgweir_sim::report::Page;
 
 /// Takes connection pools through outages, on a virtual clock, reproducibly from a seed.
 #[derive(Debug, Parser)]
@@ -18,7 +26,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Replay(replay::Arguments),
     Run(run::Arguments),
+    Fleet(Box<fleet::Arguments>),
+    Speed(speed::Arguments),
+    Serve(serve::Arguments),
+    Swarm(swarm::Arguments),
+    WhatIf(what_if::Arguments),
 }
 
 /// An expectation does not hold.
@@ -29,7 +43,13 @@ const BAD_INPUT: u8 = 2;
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Replay(arguments) => arguments.run(),
         Command::Run(arguments) => arguments.run(),
+        Command::Fleet(arguments) => arguments.run(),
+        Command::Speed(arguments) => arguments.run(),
+        Command::Serve(arguments) => arguments.run(),
+        Command::Swarm(arguments) => arguments.run(),
+        Command::WhatIf(arguments) => arguments.run(),
     };
     match result {
         Ok(code) => code,
@@ -44,4 +64,20 @@ fn complain(problem: &dyn Display) -> ExitCode {
     // If nobody can be told, the code says it.
     let _ = writeln!(io::stderr(), "pgweir-sim: {problem}");
     ExitCode::from(BAD_INPUT)
+}
+
+/// Whether to write in colours.
+fn is_coloured(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes a page to a file.
+fn write_page(file: &Path, page: &Page) -> io::Result<ExitCode> {
+    match std::fs::write(file, page.html()) {
+        Ok(()) => {
+            writeln!(io::stdout(), "wrote {}", file.display())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Ok(complain(&format_args!("{}: {error}", file.display()))),
+    }
 }

@@ -1,16 +1,19 @@
 //! `run`: scenario files.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant as WallClock;
 
 use clap::Args;
+use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::Machine;
 use pgweir_core::time::Instant;
-use pgweir_sim::{Lines, Outcome, Report, Scenario, run, run_traced};
+use pgweir_sim::replay::run_recorded;
+use pgweir_sim::report::{Page, failure_section, scenario_section};
+use pgweir_sim::{Failure, Lines, NoTrace, Outcome, Report, Scenario, Trace, run, run_traced};
 
-use super::{FAILED, complain};
+use super::{FAILED, complain, is_coloured, write_page};
 
 /// Runs scenario files. Ends with 0 if every expectation holds, 1 if one does not, 2 if a file cannot be used.
 #[derive(Debug, Args)]
@@ -27,37 +30,125 @@ pub(super) struct Arguments {
     /// Show one line for each scenario, and what does not hold.
     #[arg(long, short)]
     quiet: bool,
+    /// Write the run's journal to this file, for replay. Takes one scenario.
+    #[arg(long, value_name = "OUT")]
+    journal: Option<PathBuf>,
+    /// Write a page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
+
+type Ran = Result<Outcome, Box<Failure>>;
 
 impl Arguments {
     pub(super) fn run(self) -> io::Result<ExitCode> {
-        run_files(&self.files, self.seed, self.trace, self.quiet)
+        if self.journal.is_some() && self.files.len() > 1 {
+            return Ok(complain(&"--journal takes one scenario, since it writes one journal"));
+        }
+        self.run_files()
     }
-}
 
-fn run_files(files: &[PathBuf], seed: Option<u64>, trace: bool, quiet: bool) -> io::Result<ExitCode> {
-    let mut scenarios = Vec::new();
-    let mut bad = None;
-    for file in files {
-        match read(file) {
-            Ok(scenario) => scenarios.push((file, scenario)),
-            Err(problem) => bad = Some(complain(&problem)),
+    fn run_files(&self) -> io::Result<ExitCode> {
+        let mut scenarios = Vec::new();
+        let mut bad = None;
+        for file in &self.files {
+            match read(file) {
+                Ok(scenario) => scenarios.push((file, scenario)),
+                Err(problem) => bad = Some(complain(&problem)),
+            }
         }
-    }
-    if let Some(code) = bad {
-        return Ok(code);
-    }
-    let mut failed = 0;
-    for (file, scenario) in &scenarios {
-        let seed = seed.unwrap_or(scenario.seed);
-        if !run_one(file, scenario, seed, trace, quiet)? {
-            failed += 1;
+        if let Some(code) = bad {
+            return Ok(code);
         }
+        let mut failed = 0;
+        let mut page = Page { title: "pgweir scenarios".to_owned(), sections: Vec::new() };
+        for (file, scenario) in &scenarios {
+            let seed = self.seed.unwrap_or(scenario.seed);
+            let result = self.run_one(file, scenario, seed)?;
+            if !result.as_ref().is_ok_and(Outcome::passed) {
+                failed += 1;
+            }
+            if self.html.is_some() {
+                page.sections.push(match &result {
+                    Ok(outcome) => scenario_section(scenario, outcome),
+                    Err(failure) => failure_section(scenario, failure),
+                });
+            }
+        }
+        if scenarios.len() > 1 {
+            writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
+        }
+        if let Some(file) = &self.html {
+            if let [section] = &page.sections[..] {
+                page.title = section.title.clone();
+            }
+            let written = write_page(file, &page)?;
+            if written != ExitCode::SUCCESS {
+                return Ok(written);
+            }
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
-    if scenarios.len() > 1 {
-        writeln!(io::stdout(), "{} of {} scenarios passed", scenarios.len() - failed, scenarios.len())?;
+
+    /// Runs one and shows it.
+    fn run_one(&self, file: &Path, scenario: &Scenario, seed: u64) -> io::Result<Ran> {
+        let coloured = is_coloured(io::stdout().is_terminal());
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let begun = WallClock::now();
+        let result = if self.trace {
+            let mut lines = Lines::new(&mut out);
+            let result = self.run_traced(scenario, seed, &mut lines)?;
+            lines.finish()?;
+            result
+        } else if self.journal.is_some() {
+            self.run_traced(scenario, seed, &mut NoTrace)?
+        } else {
+            run(scenario, seed)
+        };
+        let took = begun.elapsed();
+        let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
+        let passed = match &result {
+            Ok(outcome) => {
+                show(&mut out, scenario, outcome, self.quiet, coloured)?;
+                let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
+                let verdict = if outcome.passed() { "passed" } else { "FAILED" };
+                let lasted = outcome.lasted.as_secs_f64();
+                let (events, took) = (outcome.events, took.as_secs_f64());
+                let name = &scenario.name;
+                writeln!(
+                    out,
+                    "{verdict} {name}: {lasted:.0} s in {took:.2} s, {events} events, {rate:.2} million a second"
+                )?;
+                outcome.passed()
+            }
+            Err(failure) => {
+                writeln!(out, "FAILED {failure}")?;
+                false
+            }
+        };
+        if !passed {
+            writeln!(out, "  {}", again())?;
+        }
+        writeln!(out)?;
+        out.flush()?;
+        Ok(result)
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+
+    /// Runs one under the eyes of `trace`, and writes its journal if that is wanted.
+    fn run_traced<T: Trace>(
+        &self,
+        scenario: &Scenario,
+        seed: u64,
+        trace: &mut T,
+    ) -> io::Result<Result<Outcome, Box<Failure>>> {
+        let Some(file) = &self.journal else {
+            let make = |config: &PoolConfig, seed| Machine::new(config, seed, Instant::ZERO);
+            return Ok(run_traced(scenario, seed, make, trace));
+        };
+        let (result, journal) = run_recorded(scenario, seed, trace);
+        std::fs::write(file, journal).map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
+        Ok(result)
+    }
 }
 
 fn read(file: &Path) -> Result<Scenario, String> {
@@ -66,50 +157,9 @@ fn read(file: &Path) -> Result<Scenario, String> {
     Scenario::from_yaml(&name, &text).map_err(|bad| bad.to_string())
 }
 
-/// Runs one and says whether all was as expected.
-fn run_one(file: &Path, scenario: &Scenario, seed: u64, trace: bool, quiet: bool) -> io::Result<bool> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let begun = WallClock::now();
-    let result = if trace {
-        let mut lines = Lines::new(&mut out);
-        let result = run_traced(scenario, seed, |config, seed| Machine::new(config, seed, Instant::ZERO), &mut lines);
-        lines.finish()?;
-        result
-    } else {
-        run(scenario, seed)
-    };
-    let took = begun.elapsed();
-    let again = || format!("again: pgweir-sim run {} --seed {seed} --trace", file.display());
-    let passed = match &result {
-        Ok(outcome) => {
-            show(&mut out, scenario, outcome, quiet)?;
-            let rate = outcome.events as f64 / took.as_secs_f64() / 1e6;
-            let verdict = if outcome.passed() { "passed" } else { "FAILED" };
-            let lasted = outcome.lasted.as_secs_f64();
-            let (events, took) = (outcome.events, took.as_secs_f64());
-            let name = &scenario.name;
-            writeln!(
-                out,
-                "{verdict} {name}: {lasted:.0} s in {took:.2} s, {events} events, {rate:.2} million a second"
-            )?;
-            outcome.passed()
-        }
-        Err(failure) => {
-            writeln!(out, "FAILED {failure}")?;
-            false
-        }
-    };
-    if !passed {
-        writeln!(out, "  {}", again())?;
-    }
-    writeln!(out)?;
-    out.flush()?;
-    Ok(passed)
-}
-
-fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool) -> io::Result<()> {
+fn show(out: &mut impl Write, scenario: &Scenario, outcome: &Outcome, quiet: bool, coloured: bool) -> io::Result<()> {
     if !quiet {
-        return writeln!(out, "{}", Report::new(scenario, outcome));
+        return writeln!(out, "{}", Report::new(scenario, outcome).coloured(coloured));
     }
     for finding in outcome.findings.iter().filter(|finding| !finding.holds) {
         writeln!(out, "  {}: expected {}, seen {}", finding.key, finding.expected, finding.seen)?;

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use self::task::{Flag, Ready, Task, Tasks};
 use self::timers::Timers;
-use crate::digest::Digest;
+use crate::Digest;
 use crate::rng::Rng;
 use crate::scenario::Dist;
 

@@ -67,7 +67,7 @@ impl Net {
     /// How long queries take.
     #[track_caller]
     pub(crate) fn set_resolver_latency(&self, latency: Dist) {
-        check_dist("the resolver's latency", latency);
+        check_dist("the resolver's latency", &latency);
         self.lock_state().dns.latency = latency;
     }
 }

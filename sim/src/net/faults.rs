@@ -40,7 +40,7 @@ impl HostNet {
     /// If nothing can be drawn from it.
     #[track_caller]
     pub fn latency(&self, latency: Dist) -> &Self {
-        self.path(|path| (path.to_host, path.to_client) = (latency, latency))
+        self.path(|path| (path.to_host, path.to_client) = (latency.clone(), latency))
     }
 
     /// Bytes per second in each direction of each connection; `None` is without a limit.

@@ -49,7 +49,7 @@ impl<H: Host + 'static> HostHandle<H> {
         let latency = Dist::Fixed(Duration::from_micros(20));
         let mut state = self.net.lock_state();
         assert!(!state.by_path.contains_key(&path), "{} is taken by another host", path.display());
-        let settings = Path { to_host: latency, to_client: latency, bandwidth: None, ..state.path.clone() };
+        let settings = Path { to_host: latency.clone(), to_client: latency, bandwidth: None, ..state.path.clone() };
         let machine = state.add_machine(path.display().to_string(), settings);
         state.by_path.insert(path, (machine, self.service));
         drop(state);

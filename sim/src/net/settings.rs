@@ -36,7 +36,7 @@ impl Default for Path {
     fn default() -> Self {
         let latency = Dist::Uniform(Duration::from_micros(50), Duration::from_micros(150));
         Path {
-            to_host: latency,
+            to_host: latency.clone(),
             to_client: latency,
             connect: Dist::Fixed(Duration::ZERO),
             bandwidth: None,
@@ -56,10 +56,10 @@ impl Path {
     #[track_caller]
     pub(crate) fn check(&self) {
         let dists = [
-            ("to_host", self.to_host),
-            ("to_client", self.to_client),
-            ("connect", self.connect),
-            ("retransmission", self.retransmission),
+            ("to_host", &self.to_host),
+            ("to_client", &self.to_client),
+            ("connect", &self.connect),
+            ("retransmission", &self.retransmission),
         ];
         for (name, dist) in dists {
             check_dist(name, dist);
@@ -80,7 +80,7 @@ impl Path {
 /// # Panics
 /// If nothing can be drawn from `dist`.
 #[track_caller]
-pub(crate) fn check_dist(name: &str, dist: Dist) {
+pub(crate) fn check_dist(name: &str, dist: &Dist) {
     if let Dist::Uniform(least, most) = dist {
         assert!(least <= most, "{name}: uniform between {least:?} and {most:?} is empty");
     }

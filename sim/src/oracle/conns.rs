@@ -9,6 +9,8 @@ use pgweir_core::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conn {
     pub(super) generation: u32,
+    /// Where it leads.
+    pub(super) host: usize,
     pub(super) is: Is,
     pub(super) opened: Instant,
     /// When its last lease ended, or when it was opened.
@@ -111,10 +113,12 @@ impl Is {
 /// What is over because it took too long.
 #[derive(Debug, Default)]
 pub(super) struct Expired {
-    /// When the connects started.
-    pub(super) connects: Vec<Instant>,
-    /// When the connections were opened whose check failed.
-    pub(super) lives: Vec<Instant>,
+    /// To which host the connects went, and when they started.
+    pub(super) connects: Vec<(usize, Instant)>,
+    /// Where the connections lead whose check failed, and when they were opened.
+    pub(super) lives: Vec<(usize, Instant)>,
+    /// When the connections were opened that could not be reset.
+    pub(super) resets: Vec<Instant>,
 }
 
 /// All connections, by slot.
@@ -139,6 +143,11 @@ impl Conns {
     /// What the connection is in; nothing if the id is stale or foreign.
     pub(super) fn is(&self, id: ConnId) -> Is {
         self.get(id).map_or(Is::Vacant, |conn| conn.is)
+    }
+
+    /// Where a connection leads.
+    pub(super) fn host(&self, id: ConnId) -> usize {
+        self.get(id).map_or(0, |conn| conn.host)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
@@ -191,12 +200,13 @@ impl Conns {
     }
 
     /// A new connection; false if its id is not new or its slot is taken.
-    pub(super) fn add(&mut self, id: ConnId, since: Instant, deadline: Instant) -> bool {
+    pub(super) fn add(&mut self, id: ConnId, host: usize, since: Instant, deadline: Instant) -> bool {
         let slot = id.slot as usize;
         while self.table.len() <= slot {
             self.counts[VACANT] += 1;
             self.table.push(Conn {
                 generation: 0,
+                host: 0,
                 is: Is::Vacant,
                 opened: Instant::ZERO,
                 idle_since: Instant::ZERO,
@@ -210,7 +220,7 @@ impl Conns {
         if conn.is != Is::Vacant || id.generation <= conn.generation {
             return false;
         }
-        (conn.generation, conn.recycle) = (id.generation, self.recycle);
+        (conn.generation, conn.host, conn.recycle) = (id.generation, host, self.recycle);
         self.put(id, Is::Connecting { since, deadline });
         true
     }
@@ -248,9 +258,14 @@ impl Conns {
         let was_sound = conn.suspicion == self.suspicion;
         self.put(id, Is::Dead);
         if was_sound {
-            self.suspicion += 1;
-            self.sound = 0;
+            self.doubt();
         }
+    }
+
+    /// Nothing that is open is above suspicion any more.
+    pub(super) fn doubt(&mut self) {
+        self.suspicion += 1;
+        self.sound = 0;
     }
 
     /// Something that should have been given up before `now`.
@@ -277,14 +292,18 @@ impl Conns {
             }
             match conn.is {
                 Is::Connecting { since, .. } => {
-                    expired.connects.push(since);
+                    let host = conn.host;
+                    expired.connects.push((host, since));
                     self.put(id, Is::Dead);
                 }
                 Is::Validating { .. } => {
-                    expired.lives.push(conn.opened);
+                    expired.lives.push((conn.host, conn.opened));
                     self.died(id);
                 }
-                Is::Resetting { .. } => self.put(id, Is::Dead),
+                Is::Resetting { .. } => {
+                    expired.resets.push(conn.opened);
+                    self.put(id, Is::Dead);
+                }
                 Is::Closing { .. } => self.put(id, Is::Vacant),
                 _ => {}
             }

@@ -1,5 +1,7 @@
 //! What may be tried against a server that does not answer.
 
+use std::time::Duration;
+
 use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::FaultClass;
 use pgweir_core::time::Instant;
@@ -11,8 +13,10 @@ use super::{Verdict, ensure};
 pub(super) struct Link {
     /// The last failure that no success has answered.
     fault: Option<Failure>,
-    /// When a young connection died, the first of a series: the schedule may have begun then.
-    young_lost: Option<Instant>,
+    /// When young connections died lately: the schedule may have begun with any of them.
+    young_lost: Vec<Instant>,
+    /// A refusal that successes of connects from before it may or may not have answered.
+    doubt: Option<Failure>,
 }
 
 #[derive(Debug)]
@@ -22,35 +26,68 @@ struct Failure {
     /// Since when the schedule may have been running.
     since: Instant,
     class: FaultClass,
+    /// Of the last of the batch.
+    latest: FaultClass,
+}
+
+/// The longest delay between two attempts.
+pub(super) fn longest(config: &PoolConfig) -> Duration {
+    config.backoff_max().mul_f64(1.0 + config.backoff_jitter())
 }
 
 impl Link {
-    pub(super) fn succeeded(&mut self) {
-        self.fault = None;
+    /// A connect that started then succeeded. If the server said that it is full after that, it may have taken the last
+    /// place.
+    pub(super) fn succeeded(&mut self, started: Instant) {
+        let failure = self.fault.take().or(self.doubt.take());
+        self.doubt = failure.filter(|failure| failure.class == FaultClass::Capacity && started <= failure.at);
+    }
+
+    /// What the last failure was, if no success has answered it.
+    pub(super) fn latest(&self) -> Option<FaultClass> {
+        self.fault.as_ref().map(|failure| failure.latest)
+    }
+
+    /// Whether nothing speaks against it, by any reading.
+    pub(super) fn is_surely_good(&self, now: Instant, config: &PoolConfig) -> bool {
+        let long_ago = |lost: Instant| now - lost > longest(config) * 2;
+        self.fault.is_none() && self.doubt.is_none() && self.young_lost.last().copied().is_none_or(long_ago)
     }
 
     /// A connect that started then failed; without a class it took too long.
     pub(super) fn failed(&mut self, now: Instant, started: Instant, class: Option<FaultClass>, config: &PoolConfig) {
-        let longest = config.backoff_max().mul_f64(1.0 + config.backoff_jitter());
+        let longest = longest(config);
         let class = class.unwrap_or(FaultClass::Transient);
+        let failure = |since, class| Failure { at: now, since, class, latest: class };
+        let batch = |failure: &Failure| started <= failure.at && now - failure.at <= longest;
+        let doubt = self.doubt.take().map(|failure| failure.since);
+        let young = self.young_lost.iter().copied().find(|lost| now - *lost <= longest);
         self.fault = Some(match self.fault.take() {
-            // The schedule is set; but a full server may be asked again whenever there is room.
-            Some(failure) if started <= failure.at && class != FaultClass::Capacity => failure,
-            Some(failure) if started <= failure.at => Failure { class, ..failure },
-            Some(_) => Failure { at: now, since: now, class },
-            None => match self.young_lost.filter(|lost| now - *lost <= longest && class != FaultClass::Capacity) {
-                Some(since) => Failure { at: now, since, class: FaultClass::Transient },
-                None => Failure { at: now, since: now, class },
+            // The schedule is set, and may be over when the last of the batch fails. A full server may be asked again
+            // whenever there is room, and one that failed otherwise than for good sooner than was said at first.
+            Some(failure)
+                if batch(&failure) && (class == FaultClass::Capacity || failure.class == FaultClass::Permanent) =>
+            {
+                Failure { class, latest: class, ..failure }
+            }
+            Some(failure) if batch(&failure) => Failure { latest: class, ..failure },
+            Some(_) => failure(now, class),
+            None => match doubt.or(young).filter(|_| class != FaultClass::Capacity) {
+                Some(since) => Failure { latest: class, ..failure(since, FaultClass::Transient) },
+                None => failure(now, class),
             },
         });
     }
 
     /// A connection died. If it was young, the pool may count that as a failed connect.
     pub(super) fn lost(&mut self, now: Instant, opened: Instant, config: &PoolConfig) {
-        let is_series = |lost: Instant| now - lost <= config.backoff_max();
-        if now - opened < config.backoff_initial() && !self.young_lost.is_some_and(is_series) {
-            self.young_lost = Some(now);
+        if now - opened >= config.backoff_initial() {
+            return;
         }
+        // Older ones do not matter any more.
+        let longest = longest(config);
+        self.young_lost.retain(|lost| now - *lost <= longest);
+        self.young_lost.push(now);
     }
 
     pub(super) fn is_bad(&self) -> bool {
@@ -64,7 +101,7 @@ impl Link {
         mut in_flight: impl Iterator<Item = Instant>,
         config: &PoolConfig,
     ) -> Verdict {
-        let Some(Failure { at, since, class }) = &self.fault else { return Ok(()) };
+        let Some(Failure { at, since, class, .. }) = &self.fault else { return Ok(()) };
         let other = in_flight.find(|started| started > at);
         ensure!(other.is_none(), "Quiet outage, prompt recovery", "a second connect since the failure at {at:?}");
         let demand = config.demand_probe_interval();

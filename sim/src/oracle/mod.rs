@@ -6,21 +6,28 @@
 //! is asked for its numbers only to see whether they are true.
 
 mod conns;
+mod health;
 mod line;
 mod link;
+mod retire;
 mod rules;
+mod seen;
 
 use std::fmt;
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::pool::{Action, ConnId, Counts, Event, Fate, Notice, Reject, ShutdownReport, State, Stats, WaiterId};
+use pgweir_core::pool::{
+    Action, CloseReason, ConnId, Counts, Event, Fate, FaultClass, Notice, Reject, State, Stats, WaiterId,
+};
 use pgweir_core::time::Instant;
 
 use conns::{Conns, Is, Lease};
+pub(crate) use health::agree;
 use line::{Asker, Line};
 use link::Link;
 pub(crate) use rules::is_legal;
+use seen::{Seen, Step};
 
 /// A shutdown outlasts its deadline by this much at most.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -66,11 +73,18 @@ pub(crate) struct Oracle {
     paused: bool,
     line: Line,
     conns: Conns,
-    link: Link,
+    /// One for each host.
+    links: Vec<Link>,
+    /// The pool's process did not run: what is due is late without a fault of the pool's.
+    slept: bool,
     /// The state that was last announced.
     state: State,
     /// Since when the pool says that it is down.
     down_since: Option<Instant>,
+    /// Since when a connect is needed, and none is under way.
+    needed_since: Option<Instant>,
+    /// Leases suspected of a leak.
+    suspects: u32,
     step: Step,
     seen: Seen,
 }
@@ -81,32 +95,6 @@ enum Phase {
     Open,
     Ending { deadline: Instant, hard: Instant },
     Terminated,
-}
-
-/// What matters of the step that is being made.
-#[derive(Debug, Default)]
-struct Step {
-    /// Whether it is an acquire: one that is refused at once is demand while it is handled.
-    asked: bool,
-    nudge: bool,
-    /// A suspected lease that ended: it must be announced.
-    resolved: Option<ConnId>,
-}
-
-/// What must be found in the pool's own numbers.
-#[derive(Debug, Default)]
-struct Seen {
-    asked: u64,
-    granted: u64,
-    released: u64,
-    cancelled: u64,
-    timeouts: u64,
-    rejected: u64,
-    opened: u64,
-    connects: u64,
-    suspected: u64,
-    ending: ShutdownReport,
-    init_failed: bool,
 }
 
 impl Oracle {
@@ -121,9 +109,12 @@ impl Oracle {
             paused: false,
             line: Line::default(),
             conns: Conns::default(),
-            link: Link::default(),
+            links: (0..config.hosts().max(1)).map(|_| Link::default()).collect(),
+            slept: false,
             state: State::Initializing,
             down_since: None,
+            needed_since: None,
+            suspects: 0,
             step: Step::default(),
             seen: Seen::default(),
         }
@@ -134,6 +125,10 @@ impl Oracle {
         self.phase == Phase::Terminated
     }
 
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::New | Phase::Open)
+    }
+
     /// Acquires without an answer.
     pub(crate) fn waiting(&self) -> u32 {
         self.line.live()
@@ -141,19 +136,37 @@ impl Oracle {
 
     /// The machine is about to be told of `event`. By now it must have done all that was due.
     pub(crate) fn event(&mut self, now: Instant, event: &Event) -> Verdict {
-        self.is_punctual(now)?;
+        if !std::mem::take(&mut self.slept) {
+            self.is_punctual(now)?;
+        }
         self.told(now, event);
         Ok(())
+    }
+
+    /// The pool's process stops for a while: what falls due meanwhile is done when it goes on.
+    pub(crate) fn sleeps(&mut self) {
+        self.slept = true;
+        self.needed_since = None;
+    }
+
+    /// Whether every host has failed, and none answered since.
+    fn are_links_bad(&self) -> bool {
+        self.links.iter().all(Link::is_bad)
     }
 
     fn told(&mut self, now: Instant, event: &Event) {
         self.step = Step::default();
         let expired = self.conns.expire(now);
-        for opened in expired.lives {
-            self.link.lost(now, opened, &self.config);
+        for (host, opened) in expired.lives {
+            self.links[host].lost(now, opened, &self.config);
+            self.seen.lost(now, opened);
         }
-        for started in expired.connects {
-            self.link.failed(now, started, None, &self.config);
+        for (host, started) in expired.connects {
+            self.links[host].failed(now, started, None, &self.config);
+            self.seen.failed(now, FaultClass::Transient);
+        }
+        for opened in expired.resets {
+            self.seen.lost(now, opened);
         }
         match event {
             Event::Acquire { waiter, deadline, leak_after, .. } => {
@@ -179,6 +192,8 @@ impl Oracle {
             }
             Event::Start { .. } if self.phase == Phase::New => self.phase = Phase::Open,
             Event::Shutdown { deadline } => self.shutdown(now, *deadline),
+            // A pool that ends is not changed any more.
+            Event::Pause | Event::Resume | Event::Recycle | Event::Resize { .. } if !self.is_open() => {}
             Event::Pause => self.paused = true,
             Event::Resume => self.paused = false,
             Event::Recycle => self.conns.recycle += 1,
@@ -195,15 +210,18 @@ impl Oracle {
     fn answered(&mut self, now: Instant, event: &Event) {
         match event {
             Event::Connected { conn, .. } => {
-                if let Is::Connecting { .. } = self.conns.is(*conn) {
+                if let Is::Connecting { since, .. } = self.conns.is(*conn) {
                     self.seen.opened += 1;
-                    self.link.succeeded();
+                    let host = self.conns.host(*conn);
+                    self.links[host].succeeded(since);
                     self.conns.opened(*conn, now);
                 }
             }
             Event::ConnectFailed { conn, fault } => {
                 if let Is::Connecting { since, .. } = self.conns.is(*conn) {
-                    self.link.failed(now, since, Some(fault.class), &self.config);
+                    let host = self.conns.host(*conn);
+                    self.links[host].failed(now, since, Some(fault.class), &self.config);
+                    self.seen.failed(now, fault.class);
                     self.conns.put(*conn, Is::Vacant);
                 }
             }
@@ -215,6 +233,7 @@ impl Oracle {
                             (conn.proved, conn.suspicion) = (now, suspicion);
                         }
                     });
+                    self.seen.validations += u64::from(how == pgweir_core::pool::Check::RoundTrip);
                 }
             }
             Event::ValidationFailed { conn, .. } => {
@@ -229,14 +248,19 @@ impl Oracle {
             }
             Event::Reset { conn } => {
                 if let Is::Resetting { suspicion, .. } = self.conns.is(*conn) {
+                    self.step.returned = Some(*conn);
                     self.conns.change(*conn, |conn| {
                         (conn.is, conn.idle_since, conn.proved, conn.suspicion) = (Is::Idle, now, now, suspicion);
                     });
                 }
             }
-            Event::ResetFailed { conn, .. } => {
-                if let Is::Resetting { .. } = self.conns.is(*conn) {
+            Event::ResetFailed { conn, fault } => {
+                if let (Is::Resetting { .. }, Some(found)) = (self.conns.is(*conn), self.conns.get(*conn)) {
+                    self.seen.lost(now, found.opened);
                     self.conns.put(*conn, Is::Dead);
+                    if fault.class == FaultClass::WrongRole {
+                        self.conns.doubt();
+                    }
                 }
             }
             Event::Closed { conn } => {
@@ -251,6 +275,7 @@ impl Oracle {
     fn released(&mut self, now: Instant, id: ConnId, fate: Fate, queries: u64) {
         let Is::Lent(lease) = self.conns.is(id) else { return };
         self.ended(id, &lease);
+        self.step.returned = Some(id);
         if let Phase::Ending { .. } = self.phase {
             self.seen.ending.finished += 1;
         }
@@ -261,26 +286,31 @@ impl Oracle {
             return;
         }
         self.seen.released += 1;
+        self.seen.queries += queries;
         let to_reset = fate == Fate::Dirty || (fate == Fate::Clean && self.config.reset_on_release());
         self.conns.change(id, |conn| {
             conn.queries += queries;
             conn.idle_since = now;
             conn.is = if to_reset { Is::Returned } else { Is::Idle };
         });
-        if fate == Fate::Broken {
-            self.died(now, id);
+        match fate {
+            Fate::Broken => self.died(now, id),
+            Fate::Discarded => self.conns.put(id, Is::Dead),
+            _ => {}
         }
     }
 
     fn ended(&mut self, id: ConnId, lease: &Lease) {
         if lease.reports > 0 {
             self.step.resolved = Some(id);
+            self.suspects -= 1;
         }
     }
 
     fn died(&mut self, now: Instant, id: ConnId) {
         if let Some(conn) = self.conns.get(id) {
-            self.link.lost(now, conn.opened, &self.config);
+            self.links[conn.host].lost(now, conn.opened, &self.config);
+            self.seen.lost(now, conn.opened);
         }
         self.conns.died(id);
     }
@@ -311,7 +341,7 @@ impl Oracle {
         match action {
             Action::Grant { waiter, conn } => self.granted(now, *waiter, *conn),
             Action::Reject { waiter, reason } => self.rejected(now, *waiter, reason),
-            Action::Connect { conn, deadline, .. } => self.connects(now, *conn, *deadline),
+            Action::Connect { conn, host, deadline } => self.connects(now, *conn, usize::from(host.0), *deadline),
             Action::Validate { conn, how, deadline } => {
                 let is = self.conns.is(*conn);
                 ensure!(is == Is::Idle, "Sound", "{conn} is {is:?} and is to be validated");
@@ -326,7 +356,7 @@ impl Oracle {
                 self.conns.put(*conn, Is::Resetting { deadline: *deadline, suspicion });
                 Ok(())
             }
-            Action::Close { conn, deadline, .. } => self.closes(now, *conn, *deadline),
+            Action::Close { conn, reason, deadline, .. } => self.closes(now, *conn, *reason, *deadline),
             Action::Notice(notice) => self.noticed(now, notice),
         }
     }
@@ -346,6 +376,10 @@ impl Oracle {
         let Asker { arrival, deadline, leak_after, .. } = asker;
         self.conns.put(id, Is::Lent(Lease { waiter, arrival, deadline, since: now, leak_after, reports: 0 }));
         self.seen.granted += 1;
+        self.seen.peak_active = self.seen.peak_active.max(self.conns.lent());
+        if !self.config.acquire_slow().is_zero() && now - arrival >= self.config.acquire_slow() {
+            self.seen.slow_at = Some(now);
+        }
         Ok(())
     }
 
@@ -362,6 +396,10 @@ impl Oracle {
             Reject::Unavailable(_) => self.seen.init_failed || self.conns.sound() == 0,
         };
         ensure!(justified, "Fast truth", "{waiter:?} was told {reason:?}, which is not so");
+        self.is_well_reported(now, &asker, reason)?;
+        if matches!(reason, Reject::Timeout(_)) && !self.config.acquire_slow().is_zero() {
+            self.seen.slow_at = Some(now);
+        }
         self.step.nudge |= self.step.asked && asker.arrival == now;
         match reason {
             Reject::Timeout(_) => self.seen.timeouts += 1,
@@ -370,15 +408,17 @@ impl Oracle {
         Ok(())
     }
 
-    fn connects(&mut self, now: Instant, id: ConnId, deadline: Instant) -> Verdict {
+    fn connects(&mut self, now: Instant, id: ConnId, host: usize, deadline: Instant) -> Verdict {
+        let hosts = self.links.len();
+        ensure!(host < hosts, "The pool owns connects", "{id} goes to host {host} of {hosts}");
         ensure!(self.phase == Phase::Open, "Bounded end", "{id} is opened by a pool that is not open");
         self.is_wanted(now, id)?;
         let in_flight = self.conns.iter().filter_map(|(_, conn)| match conn.is {
-            Is::Connecting { since, .. } => Some(since),
+            Is::Connecting { since, .. } if conn.host == host => Some(since),
             _ => None,
         });
-        self.link.may_start(now, in_flight, &self.config)?;
-        ensure!(self.conns.add(id, now, deadline), "One holder", "{id} is not a new connection");
+        self.links[host].may_start(now, in_flight, &self.config)?;
+        ensure!(self.conns.add(id, host, now, deadline), "One holder", "{id} is not a new connection");
         let (connecting, most) = (self.conns.connecting(), self.config.max_connecting());
         ensure!(connecting <= most, "Quiet outage, prompt recovery", "{connecting} connects at once, not {most}");
         self.seen.connects += 1;
@@ -391,7 +431,9 @@ impl Oracle {
         Ok(())
     }
 
-    fn closes(&mut self, now: Instant, id: ConnId, deadline: Instant) -> Verdict {
+    fn closes(&mut self, now: Instant, id: ConnId, reason: CloseReason, deadline: Instant) -> Verdict {
+        self.may_close(now, id, reason)?;
+        self.seen.closed[reason as usize] += 1;
         match self.conns.is(id) {
             Is::Vacant | Is::Closing { .. } => {
                 ensure!(false, "One holder", "{id} is to be closed and is not open");
@@ -400,6 +442,9 @@ impl Oracle {
                 let due =
                     matches!(self.phase, Phase::Ending { deadline, .. } if now >= deadline) || self.seen.init_failed;
                 ensure!(due, "One holder", "{id} is closed under {:?}", lease.waiter);
+                let warned = self.step.forced.take();
+                ensure!(warned == Some(id), "Bounded end", "{id} is taken from {:?} without a warning", lease.waiter);
+                self.suspects -= u32::from(lease.reports > 0);
                 self.seen.ending.forced += 1;
             }
             _ => {}
@@ -420,8 +465,9 @@ impl Oracle {
         self.is_punctual(now)?;
         if self.line.live() > 0 {
             self.is_not_stranded(now)?;
+            self.is_not_kept_in_the_dark()?;
         }
-        Ok(())
+        self.goes_on_trying(now)
     }
 
     /// At the very end.
@@ -430,17 +476,29 @@ impl Oracle {
         ensure!(self.line.live() == 0, "One answer", "{} acquires have no answer", self.line.live());
         ensure!(sessions == 0, "Bounded end", "the server still has {sessions} sessions");
         let (totals, seen) = (&stats.totals, &self.seen);
-        for (what, said, true_number) in [
-            ("acquisitions", totals.acquisitions, seen.granted),
-            ("releases", totals.releases, seen.released),
-            ("cancelled", totals.cancelled, seen.cancelled),
-            ("timeouts", totals.timeouts, seen.timeouts),
-            ("rejected", totals.rejected, seen.rejected),
-            ("opened", totals.opened, seen.opened),
-            ("connects", totals.connects, seen.connects),
-            ("leaks_suspected", totals.leaks_suspected, seen.suspected),
-            ("waits recorded", totals.wait.count(), seen.granted),
-        ] {
+        for (what, said, true_number) in
+            [
+                ("acquisitions", totals.acquisitions, seen.granted),
+                ("releases", totals.releases, seen.released),
+                ("cancelled", totals.cancelled, seen.cancelled),
+                ("timeouts", totals.timeouts, seen.timeouts),
+                ("rejected", totals.rejected, seen.rejected),
+                ("opened", totals.opened, seen.opened),
+                ("connects", totals.connects, seen.connects),
+                ("leaks_suspected", totals.leaks_suspected, seen.suspected),
+                ("waits recorded", totals.wait.count(), seen.granted),
+                ("queries", totals.queries, seen.queries),
+                ("validations", totals.validations, seen.validations),
+                ("peak_active", u64::from(totals.peak_active), u64::from(seen.peak_active)),
+            ]
+            .into_iter()
+            .chain(CloseReason::ALL.map(|reason| {
+                ("connections closed for a reason", totals.closed.get(reason), seen.closed[reason as usize])
+            }))
+            .chain(FaultClass::ALL.map(|class| {
+                ("connects failed in a class", totals.connect_failures.get(class), seen.failures[class as usize])
+            }))
+        {
             ensure!(said == true_number, "True numbers", "{what} is {true_number}, and the pool says {said}");
         }
         let answers = seen.granted + seen.cancelled + seen.timeouts + seen.rejected;
@@ -458,6 +516,11 @@ impl Oracle {
                     self.down_since = None;
                 }
             }
+            Notice::Initialized { .. } | Notice::Recovered { .. } => {
+                self.seen.well_since = Some(now);
+                self.seen.fault_at = None;
+            }
+            Notice::ForcedClose { holder } => self.step.forced = Some(holder.conn),
             Notice::ConnectivityLost { .. } => self.down_since = Some(now),
             Notice::InitFailed { .. } => {
                 self.seen.init_failed = true;
@@ -495,6 +558,7 @@ impl Oracle {
         ensure!(held >= lease.leak_after, "True numbers", "{id} is suspected after {held:?} of {:?}", lease.leak_after);
         ensure!(report == lease.reports + 1, "True numbers", "report {report} of {id} after {}", lease.reports);
         self.seen.suspected += u64::from(report == 1);
+        self.suspects += u32::from(report == 1);
         self.conns.put(id, Is::Lent(Lease { reports: report, ..lease }));
         Ok(())
     }

@@ -58,7 +58,7 @@ impl Oracle {
         let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
         let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
         let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
-        let down = self.conns.sound() == 0 && (self.link.is_bad() || self.down_since.is_some());
+        let down = self.conns.sound() == 0 && (self.are_links_bad() || self.down_since.is_some());
         let wanted = waiting > connecting || (down && connecting == 0) || lasting() + connecting < self.min_size;
         ensure!(
             wanted,
@@ -132,7 +132,7 @@ impl Oracle {
         let busy = self.conns.lent() + self.conns.connecting() + self.conns.validating();
         let hope = busy + self.conns.resetting() + self.conns.closing();
         // Connects may be held back by the schedule, but only after a failure.
-        let held_back = self.link.is_bad() || self.conns.sound() == 0;
+        let held_back = self.are_links_bad() || self.conns.sound() == 0;
         ensure!(hope > 0 || held_back, "No stranding", "{} wait and nothing is done", self.line.live());
         Ok(())
     }

@@ -25,28 +25,33 @@ pub(super) struct Client {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Call {
-    serial: u32,
-    client: u32,
-    waiter: WaiterId,
-    asked: Instant,
-    hold: Duration,
-    end: End,
+    pub(super) serial: u32,
+    pub(super) client: u32,
+    pub(super) waiter: WaiterId,
+    pub(super) asked: Instant,
+    pub(super) hold: Duration,
+    pub(super) queries: u64,
+    pub(super) end: End,
     pub(super) stage: Stage,
     /// Nobody looks at its connection any more.
-    leaked: bool,
+    pub(super) leaked: bool,
     /// Whether a shutdown cut it off.
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 /// How a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub(super) enum End {
     Clean,
     /// Dropped in the middle of a query.
     Abandoned,
     /// Dropped before its caller saw it.
     Unused,
     Broken,
+    /// Alive, but not to be used again.
+    Discarded,
+    /// The last query failed because the host takes no writes any more.
+    TurnedAway,
     /// A query got no answer.
     TimedOut,
     CutOff,
@@ -72,9 +77,14 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 let stream = CLIENTS + ((index as u64) << 32) + u64::from(number);
                 let mut rng = Rng::new(self.seed, stream);
                 let from = Instant::ZERO + group.from;
+                // With a ramp, clients join one after the other.
+                let joins = from + group.ramp.mul_f64(f64::from(number) / f64::from(group.clients.unwrap_or(1)));
                 match &group.every {
-                    Some(every) => self.queue.push(from + every.draw(&mut rng), Due::Arrival(id)),
-                    None => self.queue.push(from + group.think.draw(&mut rng), Due::Client(id)),
+                    Some(every) => {
+                        let first = next_arrival(group, Duration::ZERO, every.draw(&mut rng));
+                        self.queue.push(from + first, Due::Arrival(id));
+                    }
+                    None => self.queue.push(joins + group.think.draw(&mut rng), Due::Client(id)),
                 }
                 // A group's leaks are spread over its clients, the first ones first.
                 let clients = group.clients.unwrap_or(1);
@@ -103,18 +113,22 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         }
         let scenario = self.scenario;
         let who = &mut self.clients[client as usize];
-        if let Some(every) = &scenario.workload[who.group].every {
-            let next = self.now + every.draw(&mut who.rng);
-            self.queue.push(next, Due::Arrival(client));
+        let group = &scenario.workload[who.group];
+        if let Some(every) = &group.every {
+            let begun = Instant::ZERO + group.from;
+            let next = next_arrival(group, self.now - begun, every.draw(&mut who.rng));
+            self.queue.push(begun + next, Due::Arrival(client));
         }
-        self.ask(client)
+        for _ in 0..group.burst {
+            self.ask(client)?;
+        }
+        Ok(())
     }
 
     fn ask(&mut self, client: u32) -> Step {
         let scenario = self.scenario;
         let who = &mut self.clients[client as usize];
-        let site = who.group;
-        let group = &scenario.workload[site];
+        let group = &scenario.workload[who.group];
         // Every request draws the same numbers, so that one that goes otherwise does not change the next.
         let rng = &mut who.rng;
         let mut hold = group.hold.draw(rng);
@@ -123,6 +137,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let end = match fate {
             fate if fate < group.abandon => End::Abandoned,
             fate if fate < group.abandon + group.broken => End::Broken,
+            fate if fate < group.abandon + group.broken + group.discard => End::Discarded,
             _ => End::Clean,
         };
         let mut leaked = false;
@@ -136,13 +151,27 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
             Some(timeout) => self.now + timeout,
             None => self.now + scenario.pool.acquire_timeout(),
         };
-        let leak_after = group.leak_after;
-        let waiter = WaiterId(self.next_waiter);
+        let (leak_after, queries) = (group.leak_after, group.queries);
+        let (waiter, asked) = (WaiterId(self.next_waiter), self.now);
+        let (stage, cut) = (Stage::Waiting, false);
+        let call = Call { serial: 0, client, waiter, asked, hold, queries, end, stage, leaked, cut };
+        let cancel = cancel.and_then(|(cancels, after)| cancels.then_some(after));
+        self.acquire(call, deadline, leak_after, cancel)
+    }
+
+    /// A request is made. Its site is its client's group.
+    pub(super) fn acquire(
+        &mut self,
+        call: Call,
+        deadline: Instant,
+        leak_after: Option<Duration>,
+        cancel: Option<Duration>,
+    ) -> Step {
+        let (waiter, site) = (call.waiter, self.clients[call.client as usize].group);
         self.next_waiter += 1;
-        let (asked, stage, cut) = (self.now, Stage::Waiting, false);
-        let call = self.place(Call { serial: 0, client, waiter, asked, hold, end, stage, leaked, cut });
+        let call = self.place(call);
         self.record.tally.started += 1;
-        if let Some((true, after)) = cancel {
+        if let Some(after) = cancel {
             self.queue.push(self.now + after, Due::Cancel(call));
         }
         self.asking = Some((waiter, call.index));
@@ -208,9 +237,9 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let Some(&Call { stage: Stage::Granted(conn), waiter, asked, hold, .. }) = self.call(call) else {
             return Ok(());
         };
-        let silent = self.silent;
+        let mute = self.is_mute(conn);
         let Some(peer) = self.peer(conn) else { return Ok(()) };
-        if let (Some(fault), false) = (peer.dead.clone(), silent) {
+        if let (Some(fault), false) = (peer.dead.clone(), mute) {
             // The socket has ended: as if it had never been granted.
             peer.place = Place::Idle;
             self.set(call, Stage::Waiting);
@@ -219,7 +248,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         }
         let now = self.now;
         self.set(call, Stage::Holding(conn));
-        self.record.waits.add(now - asked);
+        self.record.waited(now, now - asked);
         self.record.outage_sees(|outage| {
             if outage.back.is_some() {
                 outage.granted.get_or_insert(now);
@@ -234,13 +263,16 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     /// The caller is done, if its last query was answered.
     pub(super) fn done(&mut self, call: CallRef) -> Step {
         let Some(&Call { stage: Stage::Holding(conn), end, client, .. }) = self.call(call) else { return Ok(()) };
-        if self.silent {
+        // A recorded hold was measured with what silence there was.
+        if self.is_mute(conn) && self.recording.is_none() {
             let gives_up = self.now + self.group(client).command_timeout;
             self.queue.push(gives_up, Due::CommandTimeout(call));
-            self.held.push(Due::Done(call));
+            self.hold_back(conn, Due::Done(call));
             return Ok(());
         }
-        self.release(call, conn, end)
+        // A session that lost its right to write fails its last query, and lives.
+        let turned_away = end == End::Clean && self.host_of(conn).turns_away().is_some();
+        self.release(call, conn, if turned_away { End::TurnedAway } else { end })
     }
 
     /// The caller's query fails because the connection has ended. Who leaked a lease does not look at it.
@@ -253,8 +285,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 Ok(())
             }
             (false, true) => Ok(()),
-            (false, false) if self.silent => {
-                self.held.push(Due::Broken(call));
+            (false, false) if self.is_mute(conn) => {
+                self.hold_back(conn, Due::Broken(call));
                 Ok(())
             }
             (false, false) => self.release(call, conn, End::Broken),
@@ -263,10 +295,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
 
     /// The caller gives up a query that gets no answer.
     pub(super) fn command_timeout(&mut self, call: CallRef) -> Step {
-        match self.call(call) {
-            Some(&Call { stage: Stage::Holding(conn), .. }) if self.silent => self.release(call, conn, End::TimedOut),
-            _ => Ok(()),
-        }
+        let Some(&Call { stage: Stage::Holding(conn), .. }) = self.call(call) else { return Ok(()) };
+        if self.is_mute(conn) { self.release(call, conn, End::TimedOut) } else { Ok(()) }
     }
 
     /// The caller drops its request.
@@ -280,6 +310,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 self.post(Event::Cancel { waiter })
             }
             Stage::Granted(conn) => self.release(call, conn, End::Unused),
+            // Who was recorded to give up only waited: with a connection there is no reason to.
+            Stage::Holding(_) if self.recording.is_some() => Ok(()),
             Stage::Holding(conn) => self.release(call, conn, End::Abandoned),
         }
     }
@@ -293,8 +325,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     }
 
     fn release(&mut self, call: CallRef, conn: ConnId, end: End) -> Step {
-        let silent = self.silent;
-        let queries = self.call(call).map_or(0, |call| self.group(call.client).queries);
+        let mute = self.is_mute(conn);
+        let queries = self.call(call).map_or(0, |call| call.queries);
         let mut end = end;
         let mut dead = None;
         if let Some(peer) = self.peer(conn) {
@@ -302,19 +334,20 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
                 peer.place = Place::Idle;
             }
             // A socket that has ended says so when it is put back.
-            dead = peer.dead.clone().filter(|_| !silent && end != End::Unused);
+            dead = peer.dead.clone().filter(|_| !mute && end != End::Unused);
         }
         let fate = match end {
             _ if dead.is_some() => Fate::Broken,
             End::Clean => Fate::Clean,
-            End::Abandoned | End::TimedOut => Fate::Dirty,
+            End::Abandoned | End::TimedOut | End::TurnedAway => Fate::Dirty,
+            End::Discarded => Fate::Discarded,
             End::Unused => Fate::Unused,
             End::Broken | End::CutOff => Fate::Broken,
         };
-        if dead.is_some() && end == End::Clean {
+        if dead.is_some() && matches!(end, End::Clean | End::Discarded) {
             end = End::Broken;
         }
-        let lost = || Fault::new(FaultClass::Transient, "the connection was lost while it was used");
+        let lost = || Fault::plain(FaultClass::Transient, "the connection was lost while it was used");
         let fault = (fate == Fate::Broken).then(|| Box::new(dead.unwrap_or_else(lost)));
         self.over(call, end);
         self.post(Event::Release { conn, fate, queries, fault })
@@ -324,9 +357,9 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
     fn over(&mut self, call: CallRef, end: End) {
         let tally = &mut self.record.tally;
         *match end {
-            End::Clean => &mut tally.succeeded,
+            End::Clean | End::Discarded => &mut tally.succeeded,
             End::Abandoned | End::Unused => &mut tally.cancelled,
-            End::Broken | End::TimedOut => &mut tally.broken,
+            End::Broken | End::TimedOut | End::TurnedAway => &mut tally.broken,
             End::CutOff => &mut tally.cut_off,
         } += 1;
         self.goes_on(call);
@@ -358,4 +391,21 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         };
         self.calls.iter().any(ends)
     }
+}
+
+/// When an open loop that made a request at `at` makes its next one, both counted from its beginning. `gap` is the time
+/// between two at full speed. With a ramp the speed grows evenly from nothing: at time t of a ramp r, t²/2r of full
+/// speed's time has passed.
+fn next_arrival(group: &Group, at: Duration, gap: Duration) -> Duration {
+    let ramp = group.ramp.as_secs_f64();
+    let at_seconds = at.as_secs_f64();
+    if at_seconds >= ramp {
+        return at.saturating_add(gap);
+    }
+    let passed = at_seconds * at_seconds / (2.0 * ramp) + gap.as_secs_f64();
+    // Square roots are exact to the last bit everywhere.
+    let next = if passed < ramp / 2.0 { (2.0 * ramp * passed).sqrt() } else { passed + ramp / 2.0 };
+    // Never the same moment again: time must go on.
+    let next = Duration::try_from_secs_f64(next).unwrap_or(Duration::MAX);
+    next.max(at + Duration::from_nanos(1))
 }

@@ -7,12 +7,14 @@ use pgweir_core::pool::Event;
 use pgweir_core::time::Instant;
 
 use super::{Run, Step, Subject};
+use crate::model::Server;
 use crate::oracle::Violation;
+use crate::scenario::HostRole;
 use crate::trace::Trace;
 
 /// Longer than any lease of a valid scenario.
 const LONG: Duration = Duration::from_secs(63 * 24 * 3600);
-/// What the server may take to hear of the last close.
+/// What timers and answers may take beyond what is configured.
 const LINGER: Duration = Duration::from_secs(5);
 
 impl<S: Subject, T: Trace> Run<'_, S, T> {
@@ -20,13 +22,18 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         self.remark(format_args!("the scenario is over: the server comes back, and all is brought to an end"));
         self.open = false;
         self.record.states_within = self.record.states.len();
-        self.server.heal();
-        self.server.max_connections = self.server.max_connections.max(self.pool.counts().max);
-        self.server.other_sessions = 0;
-        if self.silent {
-            self.heal_network();
+        let wanted = self.pool.counts().max;
+        for host in 0..self.hosts.len() {
+            let server = &mut self.hosts[host];
+            server.heal(wanted);
+            if server.cut.is_some() {
+                self.heal_network(host);
+            }
         }
-        self.comes_back();
+        if self.hosts.iter().all(|host| host.role == HostRole::Standby) {
+            self.hosts[0].role = HostRole::Primary;
+        }
+        self.note_outage();
         self.resume()?;
         if !self.shut_down {
             self.until_or(end + LONG, |run| !run.is_busy())?;
@@ -39,16 +46,21 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         // The oracle knows when it is too late.
         let limit = self.now + LONG;
         self.until_or(limit, |run| run.oracle.is_over())?;
-        self.until(self.now + LINGER)?;
+        self.until_or(limit, |run| run.sessions() == 0)?;
         self.until_or(limit, |run| !run.is_busy())?;
         let stats = self.pool.stats(self.now);
-        self.oracle.finish(&stats, self.server.sessions())?;
+        self.oracle.finish(&stats, self.sessions())?;
         let (tally, waiting) = (self.record.tally, self.oracle.waiting());
         if tally.started != tally.answered() || waiting > 0 {
             let detail = format!("{} requests, {} outcomes", tally.started, tally.answered());
             return Err(Violation { guarantee: "One answer", detail });
         }
         Ok(())
+    }
+
+    /// Sessions of the pool that the server knows of.
+    fn sessions(&self) -> usize {
+        self.hosts.iter().map(Server::sessions).sum()
     }
 
     /// With the server up, the pool gets back to min_size by itself.

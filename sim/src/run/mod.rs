@@ -8,6 +8,7 @@ mod clients;
 mod driver;
 mod end;
 mod faults;
+mod recorded;
 mod subject;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +20,6 @@ use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{Action, ConnId, Event, Machine, Stats, WaiterId};
 use pgweir_core::time::Instant;
 
-use crate::digest::Digest;
 use crate::expect::{self, Finding};
 use crate::model::Server;
 use crate::oracle::{Oracle, Violation};
@@ -28,8 +28,11 @@ use crate::record::Record;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::trace::{NoTrace, Tail, Trace};
+use crate::what_if::recording::Recording;
 use clients::{Call, Client};
 use driver::Peer;
+use pgweir_core::digest::Digest;
+pub(crate) use recorded::run_recording;
 pub use subject::Subject;
 
 /// More things than this at one moment are an endless loop.
@@ -39,9 +42,11 @@ const TAIL: usize = 30;
 
 /// Streams of randomness.
 const POOL: u64 = 1;
+/// The first host's; the others' follow at a distance.
 const SERVER: u64 = 2;
 const TIMERS: u64 = 3;
 const FAULTS: u64 = 4;
+const RECORDED: u64 = 5;
 const CLIENTS: u64 = 1000;
 
 /// A run that came to its end with every guarantee kept.
@@ -137,11 +142,24 @@ pub fn run_subject<S: Subject>(
 pub fn run_traced<S: Subject, T: Trace>(
     scenario: &Scenario,
     seed: u64,
+    make: impl FnMut(&PoolConfig, u64) -> S,
+    trace: &mut T,
+) -> Result<Outcome, Box<Failure>> {
+    run_with(scenario, None, seed, make, trace)
+}
+
+fn run_with<S: Subject, T: Trace>(
+    scenario: &Scenario,
+    recording: Option<&Recording>,
+    seed: u64,
     mut make: impl FnMut(&PoolConfig, u64) -> S,
     trace: &mut T,
 ) -> Result<Outcome, Box<Failure>> {
     let subject = make(&scenario.pool, Rng::new(seed, POOL).next());
     let mut run = Run::new(scenario, seed, subject, trace);
+    if let Some(recording) = recording {
+        run.play(recording, Rng::new(seed, RECORDED));
+    }
     let result = catch_unwind(AssertUnwindSafe(|| run.all())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(Violation { guarantee: "No panic", detail: text.unwrap_or("the machine panicked").to_owned() })
@@ -161,12 +179,14 @@ type Step = Result<(), Violation>;
 enum Due {
     /// A step of the timeline.
     Step(usize),
-    /// The server's plan goes on.
-    Phase { plan: u32 },
-    /// The network is back.
-    Heal,
-    /// Passwords are accepted again.
-    AllowLogins,
+    /// A host's plan goes on.
+    Phase { host: usize, plan: u32 },
+    /// The network to a host is back.
+    Heal(usize),
+    /// A host accepts passwords again.
+    AllowLogins(usize),
+    /// The pool's process runs again.
+    WakeUp,
     /// The pool goes on.
     Resume,
     /// A client makes its next request.
@@ -189,6 +209,19 @@ enum Due {
     Touch(ConnId),
     /// Health is looked at for an expectation.
     Look(usize),
+    /// The next of what was recorded.
+    Recorded(recorded::Recorded),
+}
+
+impl Due {
+    /// Whether it needs the pool's process to run.
+    fn is_of_process(&self, scenario: &Scenario) -> bool {
+        match self {
+            Due::Step(index) => scenario.timeline[*index].what.is_of_pool(),
+            Due::Phase { .. } | Due::Heal(_) | Due::AllowLogins(_) | Due::WakeUp | Due::Look(_) => false,
+            _ => true,
+        }
+    }
 }
 
 /// A call, unless it is another one by now.
@@ -215,6 +248,8 @@ enum Answer {
 /// Everything there is.
 struct Run<'a, S, T> {
     scenario: &'a Scenario,
+    /// What is run again, if this is such a run.
+    recording: Option<&'a Recording>,
     seed: u64,
     pool: S,
     trace: &'a mut T,
@@ -222,14 +257,15 @@ struct Run<'a, S, T> {
     queue: Queue<Due>,
     /// What happens at this moment, before anything later.
     soon: VecDeque<Due>,
-    /// What the silent network keeps back, in order.
-    held: Vec<Due>,
-    silent: bool,
+    /// What the network keeps back, in order, and for which host.
+    held: Vec<(usize, Due)>,
+    /// Until when the pool's process does not run.
+    asleep_until: Instant,
     /// When the machine's timer fires, and for which deadline.
     timer: (Instant, Instant),
     timers: Rng,
     faults: Rng,
-    server: Server,
+    hosts: Vec<Server>,
     peers: Vec<Peer>,
     clients: Vec<Client>,
     calls: Vec<Call>,
@@ -255,6 +291,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
     fn new(scenario: &'a Scenario, seed: u64, pool: S, trace: &'a mut T) -> Self {
         Run {
             scenario,
+            recording: None,
             seed,
             pool,
             trace,
@@ -262,11 +299,11 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
             queue: Queue::new(),
             soon: VecDeque::new(),
             held: Vec::new(),
-            silent: false,
+            asleep_until: Instant::ZERO,
             timer: (Instant::MAX, Instant::MAX),
             timers: Rng::new(seed, TIMERS),
             faults: Rng::new(seed, FAULTS),
-            server: Server::new(&scenario.server, Rng::new(seed, SERVER)),
+            hosts: hosts(scenario, seed),
             peers: Vec::new(),
             clients: Vec::new(),
             calls: Vec::new(),
@@ -294,9 +331,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
         for (index, health) in self.scenario.expect.health.iter().enumerate() {
             self.queue.push(Instant::ZERO + health.at, Due::Look(index));
         }
-        if !self.server.accepts() {
-            self.record.outage_begins(self.now);
-        }
+        self.note_outage();
         self.hire();
         self.post(Event::Start { lazy: self.scenario.lazy })?;
         self.until(end)?;
@@ -320,6 +355,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
                 return Ok(());
             }
             self.set_timer();
+            self.timer.0 = self.timer.0.max(self.asleep_until);
             let next = self.queue.next_at().min(self.timer.0);
             if next > end {
                 self.now = end;
@@ -385,6 +421,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
         result?;
         let counts = self.pool.counts();
         self.oracle.settled(self.now, counts)?;
+        self.oracle.is_well_said(self.now, &self.pool.health(self.now))?;
         self.record.peak = self.record.peak.max(counts.total);
         self.record.chart.sample(self.now, &counts);
         self.note_recovery(counts.idle + counts.active);
@@ -392,20 +429,28 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
     }
 
     fn happens(&mut self, due: Due) -> Step {
+        if self.now < self.asleep_until && due.is_of_process(self.scenario) {
+            self.queue.push(self.asleep_until, due);
+            return Ok(());
+        }
         match due {
             Due::Step(index) => self.step(index),
-            Due::Phase { plan } => {
-                if plan == self.server.plan_number {
-                    self.next_phase();
+            Due::Phase { host, plan } => {
+                if plan == self.hosts[host].plan_number {
+                    self.next_phase(host);
                 }
                 Ok(())
             }
-            Due::Heal => {
-                self.heal_network();
+            Due::Heal(host) => {
+                self.heal_network(host);
                 Ok(())
             }
-            Due::AllowLogins => {
-                self.allow_logins();
+            Due::AllowLogins(host) => {
+                self.allow_logins(host);
+                Ok(())
+            }
+            Due::WakeUp => {
+                self.note_outage();
                 Ok(())
             }
             Due::Resume => self.resume(),
@@ -418,6 +463,7 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
             Due::CommandTimeout(call) => self.command_timeout(call),
             Due::Answer { conn, job, answer } => self.answer(conn, job, answer),
             Due::Touch(conn) => self.touch(conn),
+            Due::Recorded(what) => self.recorded(what),
             Due::Look(index) => {
                 self.record.looks[index] = Some(self.pool.health(self.now));
                 Ok(())
@@ -426,9 +472,10 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
     }
 
     fn outcome(mut self) -> Outcome {
-        self.record.refused = self.server.refused;
-        self.record.peak_sessions = self.server.peak_sessions as u64;
-        self.record.peak_logins = self.server.peak_logins as u64;
+        let most = |of: fn(&Server) -> usize| self.hosts.iter().map(of).max().unwrap_or(0) as u64;
+        self.record.refused = self.hosts.iter().map(|host| host.refused).sum();
+        self.record.peak_sessions = most(|host| host.peak_sessions);
+        self.record.peak_logins = most(|host| host.peak_logins);
         Outcome {
             name: self.scenario.name.clone(),
             seed: self.seed,
@@ -440,4 +487,10 @@ impl<'a, S: Subject, T: Trace> Run<'a, S, T> {
             record: self.record,
         }
     }
+}
+
+fn hosts(scenario: &Scenario, seed: u64) -> Vec<Server> {
+    let stream = |number: usize| SERVER + ((number as u64) << 16);
+    let host = |(number, host)| Server::new(&scenario.server, Rng::new(seed, stream(number))).named(host);
+    scenario.hosts().into_iter().enumerate().map(host).collect()
 }

@@ -1,41 +1,11 @@
-//! How values are written in a scenario: durations as `30s`, distributions, ranges.
+//! How values are written in a scenario: durations as `30s`, ranges.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-
-use crate::rng::Rng;
-
-/// A duration that is drawn each time it is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dist {
-    /// Always this long: `5ms`. `forever` is [`Duration::MAX`].
-    Fixed(Duration),
-    /// Between the two: `{uniform: [1ms, 9ms]}`.
-    Uniform(Duration, Duration),
-    /// Exponentially distributed with this mean: `{exponential: 5ms}`.
-    Exponential(Duration),
-}
-
-impl Dist {
-    pub(crate) fn draw(&self, rng: &mut Rng) -> Duration {
-        match self {
-            Dist::Fixed(duration) => *duration,
-            Dist::Uniform(least, most) => *least + scale(*most - *least, rng.fraction()),
-            Dist::Exponential(mean) => scale(*mean, rng.exponential()),
-        }
-    }
-
-    pub(crate) fn mean(&self) -> Duration {
-        match self {
-            Dist::Fixed(duration) => *duration,
-            Dist::Uniform(least, most) => *least + (*most - *least) / 2,
-            Dist::Exponential(mean) => *mean,
-        }
-    }
-}
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// What does not fit is the longest that does.
 pub(crate) fn scale(duration: Duration, factor: f64) -> Duration {
@@ -85,6 +55,9 @@ pub trait Scalar: Copy {
 
     /// From a YAML scalar.
     fn from_written(written: Written<'_>) -> Result<Self, String>;
+
+    /// To a YAML scalar.
+    fn write<S: Serializer>(self, serializer: S) -> Result<S::Ok, S::Error>;
 }
 
 /// A YAML scalar.
@@ -109,6 +82,10 @@ impl Scalar for u64 {
             Written::Text(text) => Err(format!("`{text}` is not a whole number of 0 or more")),
         }
     }
+
+    fn write<S: Serializer>(self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self)
+    }
 }
 
 impl Scalar for Duration {
@@ -130,6 +107,10 @@ impl Scalar for Duration {
             Written::Text(text) => humantime::parse_duration(text)
                 .map_err(|_| format!("`{text}` is not a duration: write 500ms, 30s, 5m or 1h")),
         }
+    }
+
+    fn write<S: Serializer>(self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_duration(&self, serializer)
     }
 }
 
@@ -159,7 +140,37 @@ pub(crate) fn show(duration: Duration) -> String {
     format!("{text}{unit}")
 }
 
-struct ScalarVisitor<T>(PhantomData<T>);
+/// A duration with every digit, as a file has it.
+pub(crate) fn exact(duration: Duration) -> String {
+    match duration {
+        Duration::ZERO => "0s".to_owned(),
+        Duration::MAX => "forever".to_owned(),
+        duration => humantime::format_duration(duration).to_string(),
+    }
+}
+
+/// For `serialize_with`.
+pub(super) fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&exact(*duration))
+}
+
+/// For `serialize_with`; nothing is skipped elsewhere.
+pub(super) fn write_some_duration<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(exact).serialize(serializer)
+}
+
+/// For `serialize_with`.
+pub(super) fn write_durations<S: Serializer>(times: &Option<Vec<Duration>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let texts: Option<Vec<String>> = times.as_ref().map(|times| times.iter().copied().map(exact).collect());
+    texts.serialize(serializer)
+}
+
+/// For `skip_serializing_if`: what a file need not say.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+pub(super) struct ScalarVisitor<T>(pub(super) PhantomData<T>);
 
 impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     type Value = T;
@@ -186,7 +197,7 @@ impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
 }
 
 /// A scalar by itself.
-struct One<T>(T);
+pub(super) struct One<T>(pub(super) T);
 
 impl<'de, T: Scalar> Deserialize<'de> for One<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -261,112 +272,37 @@ impl<'de, T: Scalar> Visitor<'de> for RangeVisitor<T> {
     }
 }
 
+impl<T: Scalar + PartialEq> Serialize for Range<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let (Some(least), Some(most)) = (self.at_least, self.at_most)
+            && least == most
+        {
+            return least.write(serializer);
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for (key, end) in [("at_least", self.at_least), ("at_most", self.at_most)] {
+            if let Some(end) = end {
+                map.serialize_entry(key, &One(end))?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl<T: Scalar> Serialize for One<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer)
+    }
+}
+
 fn exactly<T: Copy>(value: T) -> Range<T> {
     Range { at_least: Some(value), at_most: Some(value) }
-}
-
-impl<'de> Deserialize<'de> for Dist {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DistVisitor)
-    }
-}
-
-struct DistVisitor;
-
-impl<'de> Visitor<'de> for DistVisitor {
-    type Value = Dist;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration such as 5ms, {uniform: [1ms, 9ms]} or {exponential: 5ms}")
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Dist, E> {
-        ScalarVisitor(PhantomData).visit_u64(value).map(Dist::Fixed)
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Dist, E> {
-        ScalarVisitor(PhantomData).visit_i64(value).map(Dist::Fixed)
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Dist, E> {
-        ScalarVisitor(PhantomData).visit_f64(value).map(Dist::Fixed)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Dist, E> {
-        ScalarVisitor(PhantomData).visit_str(value).map(Dist::Fixed)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dist, A::Error> {
-        let kinds = &["uniform", "exponential"];
-        let dist = match map.next_key::<String>()?.as_deref() {
-            Some("uniform") => {
-                let (One(least), One(most)) = map.next_value::<(One<Duration>, One<Duration>)>()?;
-                if least > most || most == Duration::MAX {
-                    return Err(de::Error::custom("the first of the two must be the shorter, and both must end"));
-                }
-                Dist::Uniform(least, most)
-            }
-            Some("exponential") => match map.next_value::<One<Duration>>()?.0 {
-                Duration::MAX => return Err(de::Error::custom("the mean must end")),
-                mean => Dist::Exponential(mean),
-            },
-            Some(other) => return Err(de::Error::unknown_field(other, kinds)),
-            None => return Err(de::Error::custom("nothing is said: write 5ms or {exponential: 5ms}")),
-        };
-        match map.next_key::<String>()? {
-            None => Ok(dist),
-            Some(more) => Err(de::Error::custom(format_args!("`{more}` is one too many: a distribution has one kind"))),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::yaml;
-
-    fn dist(text: &str) -> Result<Dist, String> {
-        yaml::read::<Dist>(text).map_err(|misread| misread.problem)
-    }
-
-    #[test]
-    fn distributions_are_read() {
-        let ms = Duration::from_millis;
-        assert_eq!(dist("5ms"), Ok(Dist::Fixed(ms(5))));
-        assert_eq!(dist("0"), Ok(Dist::Fixed(ms(0))));
-        assert_eq!(dist("forever"), Ok(Dist::Fixed(Duration::MAX)));
-        assert_eq!(dist("{uniform: [1ms, 1s]}"), Ok(Dist::Uniform(ms(1), ms(1000))));
-        assert_eq!(dist("{exponential: 2s}"), Ok(Dist::Exponential(ms(2000))));
-    }
-
-    #[test]
-    fn what_is_no_distribution_is_refused_with_a_form() {
-        for (text, said) in [
-            ("30", "`30` needs a unit: write `30s`"),
-            ("1.5", "`1.5` needs a unit: write `1.5s`"),
-            ("-5ms", "`-5ms` must not be negative"),
-            ("-5", "`-5` must not be negative"),
-            ("soon", "`soon` is not a duration: write 500ms, 30s, 5m or 1h"),
-            ("{normal: 5ms}", "unknown field `normal`, expected `uniform` or `exponential`"),
-            ("{uniform: [5ms, 1ms]}", "the first of the two must be the shorter, and both must end"),
-            ("{exponential: 1s, uniform: [1s, 2s]}", "`uniform` is one too many: a distribution has one kind"),
-            ("[1s]", "invalid type: sequence, expected a duration such as 5ms"),
-        ] {
-            let problem = dist(text).expect_err(text);
-            assert!(problem.contains(said), "{text}: {problem}");
-        }
-    }
-
-    #[test]
-    fn draws_stay_in_range() {
-        let mut rng = Rng::new(1, 1);
-        let uniform = Dist::Uniform(Duration::from_secs(1), Duration::from_secs(2));
-        for _ in 0..1000 {
-            let drawn = uniform.draw(&mut rng);
-            assert!(drawn >= Duration::from_secs(1) && drawn < Duration::from_secs(2));
-        }
-        assert_eq!(Dist::Fixed(Duration::MAX).draw(&mut rng), Duration::MAX);
-    }
 
     #[test]
     fn ranges_are_read_and_shown() {

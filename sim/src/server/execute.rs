@@ -391,7 +391,7 @@ impl Postgres {
         let Some(mut transaction) = session.transaction.take() else { return Ok(Outcome::done("")) };
         let rows = match statement {
             Statement::Select(select) => match &select.from {
-                Some(From::Table { name, .. }) => self.view_rows(name, session, &transaction.changes),
+                Some(From::Table { name, .. }) => self.view_rows(name, session),
                 _ => Vec::new(),
             },
             _ => Vec::new(),
@@ -420,19 +420,12 @@ impl Postgres {
         let ran = ran?;
         let mut outcome = Outcome { ran, delay, ..Outcome::done("") };
         for effect in effects {
-            self.take_effect(now, wire, session, effect, &mut outcome);
+            self.take_effect(now, session, effect, &mut outcome);
         }
         Ok(outcome)
     }
 
-    fn take_effect(
-        &mut self,
-        now: Instant,
-        wire: &mut Wire,
-        session: &mut Session,
-        effect: Effect,
-        outcome: &mut Outcome,
-    ) {
+    fn take_effect(&mut self, now: Instant, session: &mut Session, effect: Effect, outcome: &mut Outcome) {
         match effect {
             Effect::Terminate(pid) if pid == session.pid => outcome.end = End::Error(super::error::terminated()),
             Effect::Cancel(pid) if pid == session.pid => outcome.end = End::Error(cancelled()),
@@ -450,7 +443,6 @@ impl Postgres {
                 }
             }
         }
-        let _ = wire;
     }
 }
 

@@ -17,6 +17,9 @@ use super::write::Status;
 use crate::net::Output;
 use crate::scenario::ServerState;
 
+/// Names that clients make up are not kept for ever.
+const MAX_VERIFIERS: usize = 1000;
+
 impl Postgres {
     pub(super) fn log_in(&mut self, now: Instant, wire: &mut Wire, stage: &mut Stage) -> Step {
         match std::mem::replace(stage, Stage::Opening) {
@@ -191,6 +194,9 @@ impl Postgres {
         match self.verifiers.get(user) {
             Some((of, verifier)) if *of == password => (verifier.clone(), known),
             _ => {
+                if self.verifiers.len() >= MAX_VERIFIERS {
+                    self.verifiers.clear();
+                }
                 let verifier = Verifier::new(&password, salt, self.config.scram_iterations.max(1));
                 self.verifiers.insert(user.to_owned(), (password, verifier.clone()));
                 (verifier, known)

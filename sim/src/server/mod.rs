@@ -29,8 +29,8 @@
 //! # The map
 //!
 //! `read` and `write` the codec, `login` and `auth` how a session begins, `talk` its messages, `execute`, `run` and
-//! `eval` its statements, `sql` their syntax, `plan` their types, `value` and `table` the data, `script` what a test
-//! answers, `faults` what is done to the server, `view` what it has seen.
+//! `eval` its statements, `sql` their syntax, `plan` and `infer` their types, `value` and `table` the data, `script` what a test
+//! answers, `faults` what is done to the server, `view` what it has seen, `tcp` the same on a real port.
 
 mod auth;
 mod clock;
@@ -39,17 +39,20 @@ mod error;
 mod eval;
 mod execute;
 mod faults;
+mod infer;
 mod login;
 mod plan;
 mod postgres;
 mod read;
 mod run;
 mod script;
+mod script_file;
 mod session;
 mod settings;
 mod sql;
 mod table;
 mod talk;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -61,5 +64,6 @@ pub use error::{PgError, Severity};
 pub use faults::{AuthFault, StopMode};
 pub use postgres::Postgres;
 pub use script::{Answer, Call, Script};
+pub use tcp::TcpServer;
 pub use value::{Column, Type, Value};
 pub use view::{Counts, Entry, Event, SessionView};

@@ -1,7 +1,7 @@
 //! What a statement needs and gives: the types of its parameters, its columns, where its rows come from.
 
 use super::error::PgError;
-use super::eval::{self, Params, infer};
+use super::infer::{Params, aggregates, infer};
 use super::sql::{Expr, From, Insert, Item, Rows, Select, Statement};
 use super::table::{Changes, Store};
 use super::value::{Column, Type};
@@ -112,14 +112,14 @@ pub(super) fn normalize(mut statement: Statement) -> Statement {
                 && let Expr::Call { name, args, .. } = expr
                 && matches!(&**name, "generate_series" | "unnest")
             {
-                let column = Some(alias.get_or_insert_with(|| name.clone()).clone());
+                let label = alias.get_or_insert_with(|| name.clone()).clone();
                 select.from = Some(From::Function {
                     name: name.clone(),
                     args: args.clone(),
-                    alias: column.clone(),
+                    alias: Some(label.clone()),
                     column: None,
                 });
-                *expr = Expr::Column(column.unwrap_or_default());
+                *expr = Expr::Column(label);
                 break;
             }
         }
@@ -198,7 +198,7 @@ fn select_columns(select: &Select, catalog: Catalog<'_>, params: &mut Params) ->
     for limit in [&select.limit, &select.offset].into_iter().flatten() {
         infer(limit, &[], params, Some(Type::Int8))?;
     }
-    let mixed = select.items.iter().any(|item| matches!(item, Item::One { expr, .. } if eval::aggregates(expr)));
+    let mixed = select.items.iter().any(|item| matches!(item, Item::One { expr, .. } if aggregates(expr)));
     if mixed && matches!(select.items.first(), Some(Item::All)) {
         return Err(PgError::error("42803", "columns must appear in the GROUP BY clause"));
     }

@@ -19,7 +19,7 @@ use super::table::{Changes, Store};
 use super::value::Value;
 use super::view::{Counts, Entry, Event, Seen, SessionView};
 use super::write::Out;
-use crate::digest::Digest;
+use crate::Digest;
 use crate::net::{Accept, Host, LinkId, Output};
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -52,7 +52,6 @@ pub struct Postgres {
     /// Counts the plans: what an older one announced does not happen.
     pub(super) plan_number: u64,
     pub(super) due: Queue<Due>,
-    /// Bytes of a fault that wait for the next answer.
     pub(super) links: BTreeMap<LinkId, Link>,
     wakes: BTreeSet<(Instant, LinkId)>,
     out: Vec<(LinkId, Output)>,
@@ -346,7 +345,10 @@ impl Postgres {
             }
         }
         let waits = match &link.stage {
-            Stage::Session(session) => session.is_waiting(),
+            // What would never be answered is not waited for.
+            Stage::Session(session) => {
+                session.is_waiting() || session.active.as_ref().is_some_and(|active| active.until == Instant::MAX)
+            }
             Stage::Forking { .. } | Stage::Checking { .. } => false,
             _ => true,
         };
@@ -439,10 +441,10 @@ impl Postgres {
     /// What took too long ends.
     fn expire(&mut self, now: Instant, link: &mut Link) {
         match &mut link.stage {
-            Stage::Opening | Stage::Proof { .. } | Stage::Hanging => {
-                if now >= link.wire.opened + self.config.authentication_timeout {
-                    link.wire.closing = Some(Output::Close);
-                }
+            Stage::Opening | Stage::Proof { .. } | Stage::Hanging
+                if now >= link.wire.opened + self.config.authentication_timeout =>
+            {
+                link.wire.closing = Some(Output::Close);
             }
             Stage::Session(session) if session.is_waiting() => {
                 let name = session.idle_timeout();
@@ -496,8 +498,7 @@ impl Session {
 
 /// The rows of the views.
 impl Postgres {
-    pub(super) fn view_rows(&self, name: &str, own: &Session, changes: &Changes) -> Vec<Vec<Value>> {
-        let _ = changes;
+    pub(super) fn view_rows(&self, name: &str, own: &Session) -> Vec<Vec<Value>> {
         match name {
             "pg_stat_activity" => {
                 let others = self.links.values().filter_map(Link::session);

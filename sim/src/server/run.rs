@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::error::PgError;
-use super::eval::{self, Env, Row, compare, eval, eval_over, truth};
+use super::eval::{Env, Row, compare, eval, eval_over, truth};
+use super::infer::aggregates;
 use super::plan::{Catalog, expand, view_columns};
 use super::sql::{Expr, From, Insert, Item, Rows, Select, Statement};
-use super::table::{Changes, Store};
+use super::table::{Changes, MAX_ROWS, Store};
 use super::value::{self, Column, Type, Value};
 use crate::net::LinkId;
 
@@ -43,20 +44,36 @@ impl Source {
     }
 
     /// The next row.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<Value>>, PgError> {
+    pub(super) fn next(&mut self) -> Result<Next, PgError> {
         match self {
-            Source::List(rows) => Ok(rows.pop_front()),
+            Source::List(rows) => Ok(rows.pop_front().map_or(Next::End, Next::Row)),
             Source::Series(series) => series.next(),
         }
     }
 }
 
+/// What a source gives.
+pub(super) enum Next {
+    Row(Vec<Value>),
+    /// It has looked at many rows in vain: ask again, later.
+    NotYet,
+    End,
+}
+
+/// How many rows are looked at for one that is wanted, at a time.
+const PATIENCE: u32 = 1000;
+
 impl Series {
-    fn next(&mut self) -> Result<Option<Vec<Value>>, PgError> {
+    fn next(&mut self) -> Result<Next, PgError> {
+        let mut patience = PATIENCE;
         while let Some(value) = self.next.filter(|_| self.left > 0) {
             if (self.step > 0 && value > self.stop) || (self.step < 0 && value < self.stop) {
                 break;
             }
+            if patience == 0 {
+                return Ok(Next::NotYet);
+            }
+            patience -= 1;
             self.next = value.checked_add(self.step);
             let values = [Value::Int(value)];
             let row = Row { columns: &self.column, values: &values };
@@ -70,9 +87,10 @@ impl Series {
                 continue;
             }
             self.left -= 1;
-            return self.exprs.iter().map(|expr| eval(expr, row, &mut self.env)).collect::<Result<_, _>>().map(Some);
+            let values = self.exprs.iter().map(|expr| eval(expr, row, &mut self.env));
+            return values.collect::<Result<_, _>>().map(Next::Row);
         }
-        Ok(None)
+        Ok(Next::End)
     }
 }
 
@@ -145,12 +163,12 @@ impl Runner<'_> {
     }
 
     fn select(&mut self, select: &Select) -> Result<Source, PgError> {
-        let mut types = vec![Some(Type::Int8); 0];
+        let mut types = Vec::new();
         let source = self.catalog().source(select.from.as_ref(), &mut types)?;
         let exprs = expand(&select.items, &source);
         let skip = self.count(select.offset.as_ref())?.unwrap_or(0);
         let limit = self.count(select.limit.as_ref())?.unwrap_or(u64::MAX);
-        let aggregate = exprs.iter().any(|(expr, _)| eval::aggregates(expr));
+        let aggregate = exprs.iter().any(|(expr, _)| aggregates(expr));
         if let Some(From::Function { name, args, .. }) = &select.from
             && name == "generate_series"
             && select.order.is_empty()
@@ -364,8 +382,17 @@ impl Runner<'_> {
             Rows::Select(select) => {
                 let mut rows = self.select(select)?;
                 let mut given = Vec::new();
-                while let Some(row) = rows.next()? {
-                    given.push(row.into_iter().map(Some).collect());
+                let mut vain = 0;
+                loop {
+                    match rows.next()? {
+                        Next::Row(row) => given.push(row.into_iter().map(Some).collect()),
+                        Next::NotYet => vain += 1,
+                        Next::End => break,
+                    }
+                    if given.len() > MAX_ROWS || vain > MAX_ROWS {
+                        let message = format!("the simulated server keeps {MAX_ROWS} rows of a table at most");
+                        return Err(PgError::error("53100", message));
+                    }
                 }
                 given
             }

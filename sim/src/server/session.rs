@@ -171,7 +171,7 @@ pub(super) struct Portal {
 #[derive(Debug)]
 pub(super) enum Progress {
     New,
-    Suspended(Cursor),
+    Suspended(Box<Cursor>),
     Done,
 }
 

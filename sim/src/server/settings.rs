@@ -224,7 +224,7 @@ fn milliseconds(value: &str) -> Option<Duration> {
 fn show_milliseconds(time: Duration) -> String {
     let ms = time.as_millis();
     for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")] {
-        if ms > 0 && ms % factor == 0 {
+        if ms > 0 && ms.is_multiple_of(factor) {
             return format!("{}{unit}", ms / factor);
         }
     }

@@ -7,8 +7,8 @@ use super::sql::TableDef;
 use super::value::{Column, Value};
 use crate::net::LinkId;
 
-/// More rows than this are not kept: the server is for tests, not for data.
-const MAX_ROWS: usize = 1_000_000;
+/// More rows of a table than this are not kept: the server is for tests, not for data.
+pub(super) const MAX_ROWS: usize = 20_000;
 
 type Values = Vec<Value>;
 
@@ -66,18 +66,27 @@ impl Store {
 
     /// The rows that a transaction sees, in the order in which they were inserted.
     pub(super) fn rows(&self, changes: &Changes, name: &str) -> Result<Vec<(u64, Values)>, PgError> {
-        let mut rows = self.table(changes, name)?.rows.clone();
-        let first = (name.to_owned(), 0);
-        for ((table, id), values) in changes.rows.range(first..) {
-            if table != name {
-                break;
-            }
-            match values {
-                Some(values) => drop(rows.insert(*id, values.clone())),
-                None => drop(rows.remove(id)),
-            }
-        }
-        Ok(rows.into_iter().collect())
+        let mut rows: Vec<_> = self.visible(changes, name)?.map(|(id, values)| (id, values.clone())).collect();
+        rows.sort_by_key(|(id, _)| *id);
+        Ok(rows)
+    }
+
+    /// The same, in no order.
+    fn visible<'a>(
+        &'a self,
+        changes: &'a Changes,
+        name: &'a str,
+    ) -> Result<impl Iterator<Item = (u64, &'a Values)>, PgError> {
+        let table = self.table(changes, name)?;
+        let changed: BTreeMap<u64, &Option<Values>> = changes
+            .rows
+            .range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX))
+            .map(|((_, id), values)| (*id, values))
+            .collect();
+        let own: Vec<(u64, &Values)> =
+            changed.iter().filter_map(|(id, values)| Some((*id, values.as_ref()?))).collect();
+        let others = table.rows.iter().filter(move |(id, _)| !changed.contains_key(id));
+        Ok(others.map(|(id, values)| (*id, values)).chain(own))
     }
 
     pub(super) fn create(&self, changes: &mut Changes, def: TableDef) -> Result<(), PgError> {
@@ -115,14 +124,17 @@ impl Store {
         values: Values,
         ignore: bool,
     ) -> Result<bool, PgError> {
-        let rows = self.rows(changes, name)?;
-        if rows.len() >= MAX_ROWS {
-            return Err(PgError::error("53100", format!("the simulated server keeps {MAX_ROWS} rows at most")));
-        }
         let table = self.table(changes, name)?;
+        if table.rows.len() + changes.rows.len() >= MAX_ROWS {
+            let message = format!("the simulated server keeps {MAX_ROWS} rows of a table at most");
+            return Err(PgError::error("53100", message));
+        }
         check_null(&table.def, &values)?;
-        if let Err(error) = check_unique(&table.def, &values, rows.iter().map(|(_, row)| row)) {
-            return if ignore { Ok(false) } else { Err(error) };
+        if table.def.columns.iter().any(|column| column.unique) {
+            let others = self.visible(changes, name)?.map(|(_, row)| row);
+            if let Err(error) = check_unique(&table.def, &values, others) {
+                return if ignore { Ok(false) } else { Err(error) };
+            }
         }
         changes.rows.insert((name.to_owned(), self.next_row), Some(values));
         self.next_row += 1;
@@ -146,8 +158,10 @@ impl Store {
         if let Some(values) = &values {
             let table = self.table(changes, name)?;
             check_null(&table.def, values)?;
-            let others = self.rows(changes, name)?;
-            check_unique(&table.def, values, others.iter().filter(|(other, _)| *other != id).map(|(_, row)| row))?;
+            if table.def.columns.iter().any(|column| column.unique) {
+                let others = self.visible(changes, name)?.filter(|(other, _)| *other != id);
+                check_unique(&table.def, values, others.map(|(_, row)| row))?;
+            }
         }
         self.locks.insert(key.clone(), by);
         changes.rows.insert(key, values);

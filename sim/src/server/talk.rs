@@ -10,6 +10,7 @@ use super::error::{PgError, Severity};
 use super::plan::{Prepared, What};
 use super::postgres::{Postgres, Step};
 use super::read::{self, Bind, Frontend, Target};
+use super::run::{Next, Source};
 use super::session::{Active, Cursor, End, Portal, Progress, Session, Wire};
 use super::sql::{self, Statement};
 use super::value::{self, Type, Value};
@@ -329,11 +330,11 @@ impl Postgres {
                 session.last_query.clone_from(&plan.sql);
                 self.run(now, wire, session, &plan, &params, false)?
             }
-            Progress::Suspended(cursor) => self.active(now, session, cursor, Duration::ZERO),
+            Progress::Suspended(cursor) => self.active(now, session, *cursor, Duration::ZERO),
             Progress::Done => {
                 let cursor = Cursor {
                     columns: None,
-                    rows: super::run::Source::none(),
+                    rows: Source::none(),
                     tag: plan.columns.is_none().then(String::new),
                     sent: 0,
                     end: End::Complete,
@@ -407,7 +408,7 @@ impl Postgres {
                 wire.out.bare(b's');
                 let name = active.portal.map_or_else(String::new, |(name, _)| name);
                 if let Some(portal) = session.portals.get_mut(&name) {
-                    portal.progress = Progress::Suspended(active.cursor);
+                    portal.progress = Progress::Suspended(Box::new(active.cursor));
                 }
                 Step::Done
             }
@@ -442,7 +443,11 @@ impl Postgres {
             if limit > 0 && active.rows >= limit {
                 return Ok(Progressed::Limit);
             }
-            let Some(row) = active.cursor.rows.next()? else { return Ok(Progressed::End) };
+            let row = match active.cursor.rows.next()? {
+                Next::Row(row) => row,
+                Next::NotYet => return Ok(Progressed::Slice),
+                Next::End => return Ok(Progressed::End),
+            };
             let before = wire.out.len();
             let encoded = columns.iter().enumerate().map(|(index, column)| {
                 let value = row.get(index).unwrap_or(&Value::Null);

@@ -396,7 +396,7 @@ fn list_from_text(text: &str, type_: Type, element: Type) -> Result<Value, PgErr
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {
-    if !hex.is_ascii() || hex.len() % 2 != 0 {
+    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
         return None;
     }
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()

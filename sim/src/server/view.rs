@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use pgweir_core::time::Instant;
 use serde::{Serialize, Serializer};
 
-use crate::digest::Digest;
+use crate::Digest;
 use crate::net::LinkId;
 
 /// A session at a moment.

@@ -59,7 +59,7 @@ impl SimBuilder {
     #[must_use]
     #[track_caller]
     pub fn timer_slack(self, slack: Dist) -> Self {
-        check_dist("timer_slack", slack);
+        check_dist("timer_slack", &slack);
         SimBuilder { slack, ..self }
     }
 

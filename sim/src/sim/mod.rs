@@ -15,7 +15,7 @@ use std::time::Duration;
 use pgweir_core::runtime::Runtime;
 use pgweir_core::time::Instant;
 
-use crate::digest::Digest;
+use crate::Digest;
 use crate::executor::{SimTimer, lock};
 use crate::net::{Host, HostHandle, HostNet, Name};
 use crate::runtime::SimRuntime;

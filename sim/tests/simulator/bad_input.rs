@@ -33,6 +33,18 @@ fn the_form_is_checked() {
         ("workload:\n- hold: {normal: 1s}\n  clients: 2\n".to_owned(), "s.yaml:4:9: workload[0].hold: unknown field"),
         (format!("{REST}timeline:\n- at: soon\n  crash: {{}}\n"), "s.yaml:6:7: timeline[0].at: `soon` is not a"),
         (format!("{REST}timeline:\n- at: 1s\n  explode: {{}}\n"), "s.yaml:7:3: timeline[0]: unknown field `explode`"),
+        (
+            format!("{REST}timeline:\n- at: 1s\n  partition: {{for: 1s, cuts: all}}\n"),
+            "s.yaml:7:30: timeline[0].partition.cuts",
+        ),
+        (
+            format!("{REST}timeline:\n- at: 1s\n  suspend: {{for: -1s}}\n"),
+            "s.yaml:7:18: timeline[0].suspend.for: `-1s` must not",
+        ),
+        (
+            format!("{REST}server: {{hosts: [{{name: a, rôle: x}}]}}\n"),
+            "s.yaml:5:28: server.hosts[0]: unknown field `rôle`",
+        ),
         (format!("{WORK}expect:\n  health:\n  - at: 1s\n    status: fine\n"), "s.yaml:7:13: expect.health[0].status"),
         (format!("{WORK}expect: {{answers: {{succeeded: many}}}}\n"), "s.yaml:4:31: expect.answers.succeeded: `many`"),
         ("workload: [\n".to_owned(), "s.yaml:"),
@@ -51,7 +63,7 @@ fn the_pool_is_checked_by_its_own_rules_with_a_place() {
         ("  min_size: 1\n  acquire_timeout: 30\n", "s.yaml:7:3: pool.acquire_timeout: "),
         ("  min_size: 1\n  max_size: 0\n", "s.yaml:7:3: pool.max_size: max_size (0) must be 1 to 10,000"),
         ("  min_size: one\n", "s.yaml:6:3: pool.min_size: "),
-        ("  hosts: 2\n", "s.yaml:6:3: pool.hosts: must be 1: a scenario has one server"),
+        ("  hosts: 2\n", "s.yaml:6:3: pool.hosts: must be 1, as many as `server.hosts` has; it can be left out"),
     ] {
         let all = problems(&format!("{HEAD}{REST}pool:\n{pool}"));
         assert!(all.first().is_some_and(|first| first.starts_with(said)), "{pool}\nexpected {said}\nseen {all:#?}");
@@ -72,12 +84,43 @@ fn impossible_values_are_refused() {
         (group("every: 1s, think: 1s, hold: 1s"), "workload[0].think: is for `clients`"),
         (group("clients: 1, hold: 1s, abandon: 1.5"), "workload[0].abandon: `1.5` must be a share"),
         (group("clients: 1, hold: 1s, abandon: .nan"), "workload[0].abandon: `NaN` must be a share"),
-        (group("clients: 1, hold: 1s, abandon: 0.6, broken: 0.6"), "workload[0].broken: `abandon` and `broken`"),
+        (
+            group("clients: 1, hold: 1s, abandon: 0.6, broken: 0.6"),
+            "workload[0].broken: `abandon`, `broken` and `discard` together",
+        ),
         (group("clients: 1, hold: 1s, until: 2m"), "workload[0].until: `2m` is after the scenario's end"),
         (group("clients: 1, hold: 1s, from: 60s"), "workload[0].from: `60s` must be before the group's end"),
         (group("clients: 100000, hold: 1us"), "workload: would make about 6000000 million requests"),
         (format!("{REST}server: {{connect: forever}}\n"), "server.connect: must end: use `silence`"),
         (format!("{REST}server: {{max_connections: 0}}\n"), "server.max_connections: `0` must be 1 to"),
+        (group("clients: 1, hold: 1s, discard: 2"), "workload[0].discard: `2` must be a share"),
+        (group("clients: 1, hold: 1s, burst: 2"), "workload[0].burst: is for an open loop"),
+        (group("every: 1s, hold: 1s, burst: 0"), "workload[0].burst: `0` must be 1 to"),
+        (group("clients: 1, hold: 1s, ramp: 61s"), "workload[0].ramp: `61s` is longer than the group makes requests"),
+        (format!("{REST}server: {{hosts: [{{name: ' '}}]}}\n"), "server.hosts[0].name: must not be empty"),
+        (
+            format!("{REST}server: {{hosts: [{{name: a}}, {{name: a}}]}}\n"),
+            "server.hosts[1].name: another host is called `a`",
+        ),
+        (
+            format!("{REST}server: {{hosts: [{{name: a, role: standby}}]}}\n"),
+            "server.hosts: one of them must be the primary",
+        ),
+        (format!("{REST}server: {{connect: {{choice: [[0.5, 1s], [0.5, forever]]}}}}\n"), "server.connect: must end"),
+        (step("{at: 5s, host: b, crash: {}}"), "timeline[0].host: `b` is no host: `server.hosts` has db"),
+        (step("{at: 5s, host: db, recycle: {}}"), "timeline[0].host: `recycle` happens to the pool, not to `db`"),
+        (step("{at: 5s, promote: {}}"), "timeline[0].promote: needs `host` beside it"),
+        (step("{at: 5s, times: 3, crash: {}}"), "timeline[0].times: needs `every`"),
+        (step("{at: 5s, every: 0s, crash: {}}"), "timeline[0].every: must be more than 0"),
+        (step("{at: 5s, every: 1s, times: 0, crash: {}}"), "timeline[0].times: must be at least 1"),
+        (step("{at: 5s, every: 1us, crash: {}}"), "timeline[0].every: makes 55000000 steps"),
+        (step("{at: 5s, every: 30s, times: 3, crash: {}}"), "timeline[0].at: `65s` must be before"),
+        (step("{at: 5s, suspend: {for: 1h}}"), "timeline[0].suspend: lasts until 1h 5s, but the scenario ends at 60s"),
+        (step("{at: 5s, partition: {for: 0s}}"), "timeline[0].partition: `for` must be more than 0"),
+        (
+            step("{at: 5s, partition: {for: 9s}}, {at: 8s, silence: {for: 1s}}"),
+            "timeline[1].silence: the one before lasts until 14s",
+        ),
         (step("{at: 5s}"), "timeline[0]: nothing happens: write for example"),
         (step("{at: 5s, crash: {}, recycle: {}}"), "timeline[0]: `crash` and `recycle` at one step"),
         (step("{at: 61s, crash: {}}"), "timeline[0].at: `61s` must be before"),
@@ -137,11 +180,29 @@ fn expectations_that_contradict_each_other_or_the_scenario_are_refused() {
         refused(&format!("{HEAD}{WORK}{crash}expect: {{{expect}}}\n"), &format!("expect.{said}"));
     }
     refused(&format!("{HEAD}{WORK}expect: {{noticed_within: 1s}}\n"), "expect.noticed_within: there is no outage");
+    // A process that does not run notices nothing.
+    let sleep = "timeline: [{at: 10s, suspend: {for: 10s}}]\n";
+    refused(
+        &format!("{HEAD}{WORK}{sleep}expect: {{noticed_within: 1s}}\n"),
+        "expect.noticed_within: there is no outage",
+    );
     let off = "pool: {enable_leak_detection: false}\n";
     refused(
         &format!("{HEAD}{WORK}{off}expect: {{leaks: {{suspected: 1}}}}\n"),
         "expect.leaks.suspected: leak detection",
     );
+}
+
+/// What is written again is another step each.
+#[test]
+fn a_step_with_every_happens_again_and_again() {
+    let steps = |step: &str| {
+        let text = format!("{HEAD}{REST}timeline: [{{at: 50s, recycle: {{}}}}, {step}]\n");
+        let scenario = Scenario::from_yaml("s.yaml", &text).unwrap_or_else(|bad| panic!("{bad}"));
+        scenario.timeline.iter().map(|step| step.at.as_secs()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps("{at: 5s, every: 20s, times: 2, crash: {}}"), [5, 25, 50]);
+    assert_eq!(steps("{at: 5s, every: 20s, crash: {}}"), [5, 25, 45, 50], "until the end");
 }
 
 fn refused(text: &str, said: &str) {

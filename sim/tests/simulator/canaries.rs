@@ -1,5 +1,6 @@
 //! Canaries: something around the machine does one thing wrong, and the oracle must say so.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgweir_core::pool::{Action, Check, ConnId, Counts, Event, Fate, Health, HostId, Machine, Stats, WaiterId};
@@ -36,7 +37,7 @@ expect: {}
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wrong {
+pub(crate) enum Wrong {
     Nothing,
     /// A connection that came back is forgotten.
     LostRelease,
@@ -78,20 +79,25 @@ enum Wrong {
     Drift,
     /// A recycle is forgotten.
     StaleRecycle,
+    /// An answer about a connection that is gone is taken for one about its slot's new connection, as where ids have no
+    /// generation.
+    StaleId,
 }
 
-struct Canary {
+pub(crate) struct Canary {
     machine: Machine,
     wrong: Wrong,
     /// Acquires that wait, as far as can be seen from here.
     waiting: Vec<WaiterId>,
     releases: u32,
     extra: u32,
+    /// The generation that each slot is at.
+    generations: BTreeMap<u32, u32>,
 }
 
 impl Canary {
     fn new(machine: Machine, wrong: Wrong) -> Self {
-        Canary { machine, wrong, waiting: Vec::new(), releases: 0, extra: 0 }
+        Canary { machine, wrong, waiting: Vec::new(), releases: 0, extra: 0, generations: BTreeMap::new() }
     }
 
     /// What the machine gets to hear.
@@ -116,6 +122,14 @@ impl Canary {
             }
             (Wrong::EndlessShutdown, Event::Shutdown { .. }) => Event::Shutdown { deadline: Instant::MAX },
             (Wrong::StaleRecycle, Event::Recycle) => Event::Tick,
+            (Wrong::StaleId, mut event) => {
+                if let Some(conn) = id_of(&mut event)
+                    && let Some(generation) = self.generations.get(&conn.slot)
+                {
+                    conn.generation = *generation;
+                }
+                event
+            }
             (_, event) => event,
         })
     }
@@ -175,7 +189,28 @@ impl Canary {
             if let Action::Grant { waiter, .. } | Action::Reject { waiter, .. } = action {
                 self.waiting.retain(|other| other != waiter);
             }
+            if let Action::Connect { conn, .. } = action {
+                self.generations.insert(conn.slot, conn.generation);
+            }
         }
+    }
+}
+
+/// The connection that an event is about.
+fn id_of(event: &mut Event) -> Option<&mut ConnId> {
+    match event {
+        Event::Release { conn, .. }
+        | Event::CheckFailed { conn, .. }
+        | Event::Connected { conn, .. }
+        | Event::ConnectFailed { conn, .. }
+        | Event::Validated { conn }
+        | Event::ValidationFailed { conn, .. }
+        | Event::Reset { conn }
+        | Event::ResetFailed { conn, .. }
+        | Event::Touched { conn }
+        | Event::Lost { conn, .. }
+        | Event::Closed { conn } => Some(conn),
+        _ => None,
     }
 }
 
@@ -217,7 +252,7 @@ impl Subject for Canary {
     }
 }
 
-fn make(wrong: Wrong) -> impl Fn(&pgweir_core::config::PoolConfig, u64) -> Canary {
+pub(crate) fn make(wrong: Wrong) -> impl Fn(&pgweir_core::config::PoolConfig, u64) -> Canary {
     move |config, seed| Canary::new(Machine::new(config, seed, Instant::ZERO), wrong)
 }
 

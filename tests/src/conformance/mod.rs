@@ -40,7 +40,7 @@ pub const SIMULATOR: &str = "simulator";
 pub const BODIES: &[&str] = crate::runtime_conformance!();
 
 /// The conformance suite for one runtime, as tests of the binary that has this line at its root. See
-/// [`conformance`](crate::conformance).
+/// [`conformance`](mod@crate::conformance).
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "it belongs at the root of the crate that has it")]
 macro_rules! conformance {

@@ -1,18 +1,24 @@
-//! Arguments: numbers behind flags, and `--help`.
+//! Arguments: numbers behind flags, switches, and `--help`.
 
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
-/// `--name N`.
+/// `--name N`, or `--name` alone.
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) range: RangeInclusive<u64>,
     pub(crate) value: u64,
+    is_switch: bool,
 }
 
 impl Flag {
     pub(crate) fn new(name: &'static str, range: RangeInclusive<u64>, value: u64) -> Self {
-        Flag { name, range, value }
+        Flag { name, range, value, is_switch: false }
+    }
+
+    /// 1 if it is given, else 0.
+    pub(crate) fn switch(name: &'static str) -> Self {
+        Flag { name, range: 0..=1, value: 0, is_switch: true }
     }
 }
 
@@ -51,6 +57,10 @@ fn read(args: &mut dyn Iterator<Item = String>, flags: &mut [Flag]) -> Result<Wa
             None => (arg.as_str(), None),
         };
         let flag = flags.iter_mut().find(|flag| flag.name == name).ok_or(format!("unknown argument {arg:?}"))?;
+        if flag.is_switch && attached.is_none() {
+            flag.value = 1;
+            continue;
+        }
         let value = attached.or_else(|| args.next()).ok_or(format!("{name} needs a number"))?;
         let number = value.parse().ok().filter(|number| flag.range.contains(number));
         let (min, max) = (flag.range.start(), flag.range.end());
@@ -67,6 +77,14 @@ mod tests {
         let mut flags = [Flag::new("--down", 1..=20, 4)];
         let wanted = read(&mut args.iter().map(|arg| (*arg).to_owned()), &mut flags)?;
         Ok((wanted, flags[0].value))
+    }
+
+    #[test]
+    fn a_switch_takes_no_number() {
+        let mut flags = [Flag::switch("--simulated"), Flag::new("--down", 1..=20, 4)];
+        let args = ["--simulated", "--down", "7"].map(str::to_owned);
+        assert_eq!(read(&mut args.into_iter(), &mut flags), Ok(Wanted::Run));
+        assert_eq!(flags.map(|flag| flag.value), [1, 7]);
     }
 
     #[test]

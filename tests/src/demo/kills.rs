@@ -16,7 +16,7 @@ use super::load::{Load, PgPool};
 use super::perform;
 use super::rig::Rig;
 use super::screen::{count, span};
-use super::server::Server;
+use super::server::{Server, Simulated};
 
 const HELP: &str = "\
 pgweir's crash soak: 100 tasks over a pool of 2 to 10, and a server that is killed again and again.
@@ -80,7 +80,7 @@ impl Kills {
         perform(interrupt, async |screen, events| {
             let begun = Instant::now();
             let runtime = R::current();
-            let server = Server::start(&runtime).await?;
+            let server = Server::start(&runtime, Simulated::Never).await?;
             let rig = Rig::new(runtime, screen, events, server, begun);
             self.soak(&rig, &panics).await?;
             Ok(rig.failed())

@@ -30,18 +30,21 @@ pub use kills::Kills;
 use ledger::Account;
 use rig::Rig;
 use screen::{Screen, Tone};
-use server::Server;
+use server::{Server, Simulated};
 
 const HELP: &str = "\
 pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
 
-Usage: cargo demo [-- --seconds-down N]      (on smol: cargo demo-smol; on async-std: cargo demo-async-std)
+Usage: cargo demo [-- [--seconds-down N] [--simulated]]
+       (on smol: cargo demo-smol; on async-std: cargo demo-async-std)
 
   --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 5)
+  --simulated        in front of a simulated PostgreSQL instead of a real one
   --help             this text
 
-It starts a throw-away server of its own. With DATABASE_URL set it uses that database instead, with a
-proxy in between whose outage stands for the crash; nothing is written there.
+It starts a throw-away server of its own; on a machine where no PostgreSQL can be found or installed a
+simulated one, and says so. With DATABASE_URL set it uses that database instead, with a proxy in between
+whose outage stands for the crash; nothing is written there.
 
 Exit code: 0 if everything was as claimed, 1 if not, 2 for a wrong argument, 130 after Ctrl-C.
 ";
@@ -50,6 +53,7 @@ Exit code: 0 if everything was as claimed, 1 if not, 2 for a wrong argument, 130
 #[derive(Debug)]
 pub struct Demo {
     down: Duration,
+    simulated: Simulated,
 }
 
 impl Demo {
@@ -58,8 +62,10 @@ impl Demo {
     /// # Errors
     /// The code to exit with, after `--help` or a wrong argument.
     pub fn from_args() -> Result<Self, ExitCode> {
-        let [down] = args::parse(HELP, [Flag::new("--seconds-down", 1..=20, 5)])?;
-        Ok(Demo { down: Duration::from_secs(down) })
+        let flags = [Flag::new("--seconds-down", 1..=20, 5), Flag::switch("--simulated")];
+        let [down, simulated] = args::parse(HELP, flags)?;
+        let simulated = if simulated == 1 { Simulated::Always } else { Simulated::IfNeeded };
+        Ok(Demo { down: Duration::from_secs(down), simulated })
     }
 
     /// Runs it on the runtime that the caller runs on, until it is done or `interrupt` completes.
@@ -67,7 +73,7 @@ impl Demo {
         perform(interrupt, async |screen, events| {
             let begun = Instant::now();
             let runtime = R::current();
-            let server = Server::start(&runtime).await?;
+            let server = Server::start(&runtime, self.simulated).await?;
             let rig = Rig::new(runtime, screen, events, server, begun);
             self.stages(&rig).await?;
             Ok(rig.failed())

@@ -1,13 +1,20 @@
-//! The database that is made to fail: a throw-away server, or the one behind DATABASE_URL with a proxy in front.
+//! The database that is made to fail: a throw-away server, the one behind DATABASE_URL with a proxy in front, or a
+//! simulated one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use pgweir_core::config::{Config, ConfigBuilder, Environment, Host};
 use pgweir_core::runtime::Runtime;
+use pgweir_sim::scenario::ServerState;
+use pgweir_sim::server::{self as simulated, TcpServer};
 
 use super::error::Error;
 use crate::{Client, ClientConfig, Endpoint, LocalPostgres, Proxy, Row};
+
+/// How long the simulated server says "in recovery mode".
+const STARTING: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Says whose sessions are whose in pg_stat_activity.
 pub(crate) struct Server {
@@ -20,21 +27,54 @@ pub(crate) struct Server {
 enum Kind {
     Local(LocalPostgres),
     Behind(Proxy, Host),
+    Simulated(TcpServer),
+}
+
+/// Whether a simulated server is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Simulated {
+    Never,
+    /// If there is no PostgreSQL.
+    IfNeeded,
+    Always,
 }
 
 impl Server {
-    /// The server of DATABASE_URL, if that is set, else a new one of its own.
-    pub(crate) async fn start<R: Runtime>(runtime: &R) -> Result<Server, Error> {
+    /// The server of DATABASE_URL, if that is set, else a new one of its own: a real one, or a simulated one.
+    pub(crate) async fn start<R: Runtime>(runtime: &R, wanted: Simulated) -> Result<Server, Error> {
         let application_name = format!("pgweir-demo-{}", std::process::id());
-        match std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
-            Some(url) => Server::behind(runtime, &url, application_name).await,
-            None => {
-                let local = LocalPostgres::start()?;
+        if wanted == Simulated::Always {
+            return Server::simulated(application_name);
+        }
+        if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            return Server::behind(runtime, &url, application_name).await;
+        }
+        match LocalPostgres::start() {
+            Ok(local) => {
                 let config = Config::builder().database_url(local.url());
                 let observer = local.client_config();
                 Ok(Server { kind: Kind::Local(local), config, observer, application_name })
             }
+            Err(crate::Error::NoPostgres(_)) if wanted == Simulated::IfNeeded => Server::simulated(application_name),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    fn simulated(application_name: String) -> Result<Server, Error> {
+        let failed = |error| Error::Testkit(crate::Error::io("start the simulated server")(error));
+        let server = TcpServer::start(simulated::Config::default()).map_err(failed)?;
+        let address = server.address();
+        let config =
+            Config::builder().host(address.ip().to_string(), address.port()).user("postgres").dbname("postgres");
+        let observer = ClientConfig {
+            endpoint: Endpoint::Tcp(address),
+            user: "postgres".to_owned(),
+            password: String::new(),
+            database: "postgres".to_owned(),
+            application_name: "pgweir-demo-observer".to_owned(),
+            timeout: Duration::from_secs(10),
+        };
+        Ok(Server { kind: Kind::Simulated(server), config, observer, application_name })
     }
 
     async fn behind<R: Runtime>(runtime: &R, url: &str, application_name: String) -> Result<Server, Error> {
@@ -73,6 +113,10 @@ impl Server {
         match &self.kind {
             Kind::Local(local) => format!("a throw-away server on port {}, started for this", local.port()),
             Kind::Behind(_, host) => format!("DATABASE_URL at {host}, through a proxy"),
+            Kind::Simulated(server) => format!(
+                "SIMULATED: no real database, but a server of pgweir-sim that speaks its protocol, on port {}",
+                server.address().port()
+            ),
         }
     }
 
@@ -81,6 +125,7 @@ impl Server {
         match &self.kind {
             Kind::Local(_) => "kill -9 to the server and its backends",
             Kind::Behind(..) => "the proxy resets every connection and refuses new ones",
+            Kind::Simulated(_) => "the simulated server drops every connection and refuses new ones",
         }
     }
 
@@ -97,6 +142,7 @@ impl Server {
                 proxy.refuse();
                 proxy.reset_all();
             }
+            Kind::Simulated(server) => server.with(|postgres, now| postgres.power_off(now)),
         }
         Ok(())
     }
@@ -106,6 +152,7 @@ impl Server {
         match &self.kind {
             Kind::Local(local) => local.begin_start()?,
             Kind::Behind(proxy, _) => proxy.listen()?,
+            Kind::Simulated(server) => server.with(|postgres, now| postgres.start(now, STARTING)),
         }
         Ok(())
     }
@@ -115,6 +162,12 @@ impl Server {
         match &self.kind {
             Kind::Local(local) => local.wait_ready()?,
             Kind::Behind(..) => {}
+            Kind::Simulated(server) => {
+                let up = || server.with(|postgres, _| postgres.state() == ServerState::Up);
+                if !crate::poll_until(LIMIT, || up() && Client::connect(&self.observer).is_ok()) {
+                    return Err(Error::Late { what: "the start of the simulated server", limit: LIMIT });
+                }
+            }
         }
         Ok(())
     }

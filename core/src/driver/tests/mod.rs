@@ -3,6 +3,7 @@
 
 mod acquire;
 mod background;
+mod journal;
 mod lifecycle;
 mod panics;
 
@@ -184,6 +185,7 @@ enum Step {
     Handle,
     Abort,
     Drop,
+    Sink,
 }
 
 /// The manager: everything succeeds at once unless the line says otherwise.

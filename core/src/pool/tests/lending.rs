@@ -307,3 +307,14 @@ fn the_hot_path_neither_allocates_slots_nor_arms_more_than_a_bound() {
     assert!(ticks < 10, "{ticks} spurious deadlines in ten seconds");
     assert_eq!(rig.machine.stats(rig.now).totals.acquisitions, 10_000);
 }
+
+#[test]
+fn a_resize_keeps_the_rules_of_the_configuration() {
+    let mut rig = Rig::ready(config());
+    for (asked, given) in [((9, 0), (1, 1)), ((u32::MAX, u32::MAX), (10_000, 10_000)), ((2, 5), (2, 5))] {
+        rig.event(Event::Resize { min_size: asked.0, max_size: asked.1 });
+        assert_eq!((rig.counts().min, rig.counts().max), given);
+        let restored = serde_json::to_string(&rig.machine).expect("serialised");
+        assert!(serde_json::from_str::<crate::pool::Machine>(&restored).expect("still valid") == rig.machine);
+    }
+}

@@ -4,7 +4,7 @@ mod checking;
 mod ending;
 mod lending;
 mod outage;
-mod random;
+pub(crate) mod random;
 mod recycling;
 mod reporting;
 mod rig;

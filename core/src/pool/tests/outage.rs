@@ -378,6 +378,96 @@ fn peers_38_a_success_from_before_a_refusal_brings_no_second_burst() {
     near(&gaps(begun, &attempts), &[16.0]);
 }
 
+/// The swarm, seed 152: the schedule that the first failure of a batch set was over when the last one came.
+#[test]
+fn a_connect_that_hangs_longer_than_the_schedule_is_followed_by_a_delay_of_its_own() {
+    let mut rig = Rig::cold(config());
+    rig.event(Event::Start { lazy: true });
+    let conns = rig.take_connects();
+    rig.connect_failed(conns[0], Transient);
+    rig.pass(secs(5));
+    assert_eq!((rig.counts().connecting, rig.take_connects().len()), (0, 0), "the other one was given up just now");
+    let given_up = rig.now;
+    rig.close_all();
+    rig.pass_until_connect();
+    near(&gaps(given_up, &[rig.now]), &[2.0]);
+}
+
+/// The swarm, seed 164: room was made meanwhile, but what failed was something else.
+#[test]
+fn a_connect_that_fails_otherwise_at_a_full_server_is_followed_by_a_delay_of_its_own() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 3, max_size: 6, ..config() });
+    let leases = [rig.lease(), rig.lease(), rig.lease()];
+    rig.acquire();
+    rig.acquire();
+    let conns = rig.take_connects();
+    rig.connect_failed(conns[0], Capacity);
+    rig.release(leases[0], Fate::Discarded);
+    rig.close_all();
+    assert_eq!(rig.take_connects().len(), 0, "one is in flight");
+    rig.pass(ms(100));
+    let failed = rig.now;
+    rig.connect_failed(conns[1], Transient);
+    rig.pass_until_connect();
+    assert!(rig.now - failed >= ms(900), "after {:?}", rig.now - failed);
+}
+
+/// The swarm, seed 1032: what the first failure of a batch said is not undone by what the last one says.
+#[test]
+fn a_connect_that_fails_after_a_permanent_fault_does_not_let_demand_in_at_once() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 0, max_size: 3, ..config() });
+    rig.acquire();
+    rig.acquire();
+    let conns = rig.take_connects();
+    rig.connect_failed(conns[0], Permanent);
+    rig.pass(ms(1200));
+    rig.connect_failed(conns[1], Transient);
+    let failed = rig.now;
+    rig.acquire();
+    rig.pass_until_connect();
+    assert!(rig.now - failed >= ms(900), "after {:?}", rig.now - failed);
+}
+
+/// The swarm, seed 6: nothing was wanted when the last connection died, so no outage was declared then.
+#[test]
+fn the_first_acquire_after_a_permanent_fault_is_told_at_once_though_nothing_was_wanted_before() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 0, max_size: 3, ..config() });
+    let first = rig.acquire();
+    rig.connect_all();
+    let lease = rig.granted(first).expect("a connection");
+    let second = rig.acquire();
+    let conns = rig.take_connects();
+    rig.connect_failed(conns[0], Permanent);
+    assert_eq!(rig.rejected(second), None, "it may get the first one's connection");
+    rig.event(Event::Cancel { waiter: second });
+    rig.release(lease, Fate::Broken);
+    rig.close_all();
+    let waiter = rig.acquire();
+    assert!(matches!(rig.rejected(waiter), Some(Reject::Unavailable(_))), "{:?}", rig.counts());
+    assert_eq!(rig.machine.state(), State::Unhealthy);
+}
+
+/// The swarm, seed 12: a probe that an acquire starts takes its slot out of what can be served.
+#[test]
+fn the_state_follows_health_when_an_acquire_starts_a_probe() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 0, max_size: 3, ..config() });
+    let waiters = [rig.acquire(), rig.acquire()];
+    rig.connect_all();
+    let leases = waiters.map(|waiter| rig.granted(waiter).expect("a connection"));
+    let third = rig.acquire();
+    let conns = rig.take_connects();
+    rig.connect_failed(conns[0], Transient);
+    rig.event(Event::Cancel { waiter: third });
+    rig.pass(secs(2));
+    rig.release(leases[1], Fate::Discarded);
+    rig.close_all();
+    let before = rig.machine.health(rig.now);
+    rig.acquire();
+    let after = rig.machine.health(rig.now);
+    assert_ne!(before.status, after.status, "the probe makes a difference here");
+    assert_eq!((after.status, after.state), (Status::Unhealthy, State::Unhealthy));
+}
+
 #[test]
 fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     let mut rig = Rig::ready(PoolConfig { max_queries: 1, ..config() });

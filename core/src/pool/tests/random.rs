@@ -7,6 +7,7 @@ use quickcheck::{Gen, QuickCheck, TestResult};
 
 use super::rig::{config, ms, secs};
 use crate::config::{PoolConfig, ValidationPolicy};
+use crate::journal::Check;
 use crate::pool::{
     Action, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, ServerFacts, SiteId, State, WaiterId,
 };
@@ -30,6 +31,9 @@ struct Model {
     next: u64,
     allowed: u32,
     terminated: bool,
+    /// A machine that was written down and read back in the middle: it must go on as the original does.
+    restored: Option<Machine>,
+    told: Vec<(Instant, Event, Check)>,
 }
 
 impl Model {
@@ -43,6 +47,8 @@ impl Model {
             next: 0,
             allowed: config.max_size,
             terminated: false,
+            restored: None,
+            told: Vec::new(),
         }
     }
 
@@ -57,8 +63,14 @@ impl Model {
         let mut twin = self.machine.clone();
         self.machine.handle(self.now, event.clone(), &mut actions);
         let mut again = Vec::new();
-        twin.handle(self.now, event, &mut again);
+        twin.handle(self.now, event.clone(), &mut again);
         assert!(twin == self.machine && again == actions, "the same event gave something else");
+        if let Some(restored) = &mut self.restored {
+            again.clear();
+            restored.handle(self.now, event.clone(), &mut again);
+            assert!(*restored == self.machine && again == actions, "a restored machine went another way");
+        }
+        self.told.push((self.now, event, Check::of(&actions)));
         for action in actions {
             self.observe(action);
         }
@@ -236,6 +248,13 @@ impl Model {
         }
     }
 
+    fn steps(&mut self, steps: &[u32]) {
+        for step in steps {
+            let step = scatter(u64::from(*step));
+            self.step((step >> 50) as u8, (step >> 8) & 0xff_ffff);
+        }
+    }
+
     /// Events that name what does not exist, or no longer.
     fn noise(&mut self, pick: u64) {
         let conn = ConnId { slot: (pick % 9) as u32, generation: 0 };
@@ -322,7 +341,7 @@ fn fault(pick: u64) -> Fault {
         FaultClass::Permanent,
         FaultClass::WrongRole,
     ][pick as usize % 6];
-    Fault::new(class, "random")
+    Fault::plain(class, "random")
 }
 
 fn legal(from: State, to: State) -> bool {
@@ -367,10 +386,7 @@ fn random_sequences_keep_every_guarantee_and_heal() {
         let config = any_config(scatter(seed));
         let mut model = Model::new(&config, seed);
         model.feed(Event::Start { lazy: true });
-        for step in steps {
-            let step = scatter(u64::from(step));
-            model.step((step >> 50) as u8, (step >> 8) & 0xff_ffff);
-        }
+        model.steps(&steps);
         model.heal();
         model.end();
         TestResult::passed()
@@ -383,10 +399,7 @@ fn a_random_prefix_survives_serialisation() {
     fn property(seed: u64, steps: Vec<u32>) -> bool {
         let mut model = Model::new(&any_config(scatter(seed)), seed);
         model.feed(Event::Start { lazy: false });
-        for step in steps {
-            let step = scatter(u64::from(step));
-            model.step((step >> 50) as u8, (step >> 8) & 0xff_ffff);
-        }
+        model.steps(&steps);
         let text = serde_json::to_string(&model.machine).unwrap();
         serde_json::from_str::<Machine>(&text).unwrap() == model.machine
     }
@@ -394,14 +407,39 @@ fn a_random_prefix_survives_serialisation() {
 }
 
 #[test]
+fn a_machine_restored_in_the_middle_goes_on_as_the_original() {
+    fn property(seed: u64, before: Vec<u32>, after: Vec<u32>) -> bool {
+        let mut model = Model::new(&any_config(scatter(seed)), seed);
+        model.feed(Event::Start { lazy: false });
+        model.steps(&before);
+        let bytes = postcard::to_stdvec(&model.machine).unwrap();
+        let restored: Machine = postcard::from_bytes(&bytes).unwrap();
+        assert!(restored == model.machine);
+        model.restored = Some(restored);
+        model.steps(&after);
+        true
+    }
+    QuickCheck::new().rng(Gen::new(200)).tests(200).quickcheck(property as fn(u64, Vec<u32>, Vec<u32>) -> bool);
+}
+
+/// What a machine was told by a random run and answered, from the `skip`th event on: the machine before, the events,
+/// the machine after.
+pub(crate) fn recorded(seed: u64, steps: &[u32], skip: usize) -> (Machine, Vec<(Instant, Event, Check)>, Machine) {
+    let mut model = Model::new(&any_config(scatter(seed)), seed);
+    model.feed(Event::Start { lazy: true });
+    model.steps(&steps[..skip]);
+    let start = model.machine.clone();
+    model.told.clear();
+    model.steps(&steps[skip..]);
+    (start, model.told, model.machine)
+}
+
+#[test]
 fn shutdown_at_any_moment_ends_in_time() {
     fn property(seed: u64, steps: Vec<u32>) -> bool {
         let mut model = Model::new(&any_config(scatter(seed)), seed);
         model.feed(Event::Start { lazy: !seed.is_multiple_of(3) });
-        for step in steps {
-            let step = scatter(u64::from(step));
-            model.step((step >> 50) as u8, (step >> 8) & 0xff_ffff);
-        }
+        model.steps(&steps);
         if model.machine.state() != State::Terminated {
             model.end();
         }

@@ -149,7 +149,10 @@ impl Parser<'_> {
             "char" | "character" | "bpchar" => "text",
             name => name,
         };
-        Type::from_name(name).ok_or_else(|| PgError::error("42704", format!("type \"{name}\" does not exist")))
+        Type::from_name(name).ok_or_else(|| {
+            PgError::error("42704", format!("type \"{name}\" does not exist"))
+                .hint("The simulated server knows few types.")
+        })
     }
 }
 

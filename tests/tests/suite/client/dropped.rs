@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, Client, Lease, Pool};
 use pgweir_core::client::{Error, Params, ToStatement, TransactionStatus};
 use pgweir_tests::Client as Session;
 
 use super::{named, open};
 use crate::suite::common::sampler::Sampler;
 use crate::suite::common::{backends, run, server, until};
+use crate::suite::rt::{self, Client, Lease, Pool};
 
 const NAME: &str = "dropped";
 const DROPS: u64 = 3_000;

@@ -2,12 +2,12 @@
 
 use std::net::TcpListener;
 
-use crate::suite::rt::{self, Config, Pool};
 use pgweir_core::error::OpenError;
 use pgweir_core::pool::FaultClass;
 use pgweir_tests::{Auth, LocalPostgres};
 
 use crate::suite::common::{config, open, run, server, wait_for_backends};
+use crate::suite::rt::{self, Config, Pool};
 
 /// Issue 2, item 3: trust, cleartext, md5 and SCRAM, each with the right password, a wrong one and none. A refusal is
 /// permanent, fails at once, and shows no password (PEERS 27, 46).

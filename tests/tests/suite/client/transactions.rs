@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::suite::rt::{self, Client};
 use pgweir_core::client::{Error, IsolationLevel, TransactionStatus};
 use pgweir_tests::Client as Session;
 
 use super::{named, open, single};
 use crate::suite::common::{run, server};
+use crate::suite::rt::{self, Client};
 
 async fn count(client: &mut Client, table: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)

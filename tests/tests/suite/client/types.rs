@@ -6,12 +6,12 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::suite::rt::Client;
 use pgweir_core::client::Error;
 use postgres_types::{FromSql, FromSqlOwned, IsNull, Kind, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 
 use super::{named, single};
 use crate::suite::common::run;
+use crate::suite::rt::Client;
 
 /// Sends a value, asks the server how it reads it, and takes it back; then the same with NULL.
 #[track_caller]

@@ -5,13 +5,13 @@ use std::num::NonZeroU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, OpenError};
 use pgweir_core::client::Error;
 use pgweir_core::pool::FaultClass;
 use pgweir_tests::{Script, ScriptedServer, Step, wire};
 
 use super::outage::{hurried, ms, unavailable};
 use crate::suite::common::{config, open, open_lazy, run, until};
+use crate::suite::rt::{self, OpenError};
 
 /// What this process has in memory, in MB; the tests beside this one come on top.
 fn resident() -> u64 {

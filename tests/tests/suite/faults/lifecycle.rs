@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, AcquireError, Pool};
 use pgweir_tests::LocalPostgres;
 
 use super::outage::{hurried, ms};
 use crate::suite::common::{
     backends, config, in_this_binary, open, open_lazy, run, server, unique, until, wait_for_backends,
 };
+use crate::suite::rt::{self, AcquireError, Pool};
 
 /// PEERS 22: a lease is dropped on a thread that knows of no runtime, clean and in the middle of a query; the
 /// connection comes back all the same.

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, AcquireError, OpenError, Pool};
 use pgweir_core::client::Login;
 use pgweir_core::pool::FaultClass;
 use pgweir_core::pool::Status;
@@ -10,6 +9,7 @@ use pgweir_tests::{Auth, LocalPostgres, Proxy};
 
 use super::outage::{hurried, ms, unavailable};
 use crate::suite::common::{config, open, open_lazy, run, server, unique, wait_for_backends};
+use crate::suite::rt::{self, AcquireError, OpenError, Pool};
 
 const FAILED: &str = "pgweir.connection.failed";
 

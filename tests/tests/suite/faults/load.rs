@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, AcquireError, Pool};
 use pgweir_core::client::Error;
+
+use crate::suite::rt::{self, AcquireError, Pool};
 
 /// Tasks that query without pause until they are told to stop.
 pub(crate) struct Load {

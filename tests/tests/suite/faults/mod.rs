@@ -61,6 +61,7 @@ mod load;
 mod cleanup;
 mod health;
 mod hostile;
+mod journal;
 mod lifecycle;
 mod limits;
 mod outage;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, AcquireError, Pool};
 use pgweir_core::config::ConfigBuilder;
 use pgweir_core::error::Unavailable;
 use pgweir_core::pool::{FaultClass, State};
@@ -12,6 +11,7 @@ use pgweir_tests::{Direction, LocalPostgres, Proxy, Script, ScriptedServer, Sign
 use super::load::{Load, Request};
 use crate::suite::common::trace::Trace;
 use crate::suite::common::{config, open, open_lazy, run, server, until, wait_for_backends};
+use crate::suite::rt::{self, AcquireError, Pool};
 
 const LOST: &str = "pgweir.connectivity.lost";
 const SCHEDULED: &str = "pgweir.reconnect.scheduled";

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::suite::rt::{Config, Pool};
 use pgweir_core::client::Login;
 use pgweir_tests::{Auth, LocalPostgres, Script, ScriptedServer};
 
 use super::outage::hurried;
 use crate::suite::common::{config, run};
+use crate::suite::rt::{Config, Pool};
 
 const SECRET: &str = "Tr0ub4dor-and-3";
 const FRESH: &str = "correct-horse-b4ttery";

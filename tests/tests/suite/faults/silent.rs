@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, AcquireError, Pool};
 use pgweir_core::client::Error;
 use pgweir_tests::{LocalPostgres, Proxy, Scope, Script, ScriptedServer, Step, wire};
 
 use super::outage::{hurried, ms};
 use crate::suite::common::{backends, config, open, open_lazy, run, server, unique, until};
+use crate::suite::rt::{self, AcquireError, Pool};
 
 fn proxy() -> Proxy {
     Proxy::start(server().address()).expect("a proxy")

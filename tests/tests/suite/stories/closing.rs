@@ -3,7 +3,6 @@
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use crate::suite::rt::{self, Pool};
 use pgweir_core::error::{AcquireError, OpenError};
 use pgweir_core::pool::{State, Status};
 use pgweir_tests::{Direction, Scope};
@@ -11,6 +10,7 @@ use tracing::Level;
 
 use super::{backends, named, pid, proxied};
 use crate::suite::common::{open, open_lazy, run, server, until, wait_for_backends};
+use crate::suite::rt::{self, Pool};
 
 /// A waiting acquire in a task of its own.
 fn waiter(pool: &Pool) -> rt::Task<Result<(), AcquireError>> {

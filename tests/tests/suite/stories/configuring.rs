@@ -4,13 +4,13 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::suite::rt::Pool;
 use pgweir_core::config::{Config, Environment};
 use pgweir_core::error::AcquireError;
 use pgweir_tests::{Auth, LocalPostgres};
 
 use super::{backends, proxied};
 use crate::suite::common::{run, server};
+use crate::suite::rt::Pool;
 
 async fn open(config: Config) -> Pool {
     Pool::builder(config).open().await.expect("the pool opens")

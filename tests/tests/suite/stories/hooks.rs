@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::suite::rt::{Client, Pool};
 use pgweir_core::client::{Login, TransactionStatus};
 use pgweir_core::driver::HookFuture;
 use pgweir_core::error::AcquireError;
 
 use super::{backends, named, pid};
 use crate::suite::common::{config, run, server, until};
+use crate::suite::rt::{Client, Pool};
 
 /// after_connect runs once for each connection, before anybody gets it, and may use it.
 #[test]

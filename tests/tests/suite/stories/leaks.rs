@@ -3,12 +3,12 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::suite::rt::{Lease, Pool};
 use pgweir_core::pool::{State, Status};
 use tracing::Level;
 
 use super::{elapse, named};
 use crate::suite::common::{open, run};
+use crate::suite::rt::{Lease, Pool};
 
 const LIMIT: Duration = Duration::from_millis(60);
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::suite::rt::{self, Pool};
 use pgweir_core::config::Environment;
 use pgweir_core::error::AcquireError;
 use pgweir_core::pool::State;
@@ -13,6 +12,7 @@ use tracing::Level;
 
 use super::elapse;
 use crate::suite::common::{config, in_this_binary, open, run, until};
+use crate::suite::rt::{self, Pool};
 
 /// Name, level and fields of every event of the library, the message aside. They are relied upon by whoever reads logs:
 /// nothing here changes or goes without a word in the change log.

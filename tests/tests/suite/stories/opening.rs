@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::suite::rt::{self, Pool, Rt};
 use pgweir_core::client::Client;
 use pgweir_core::error::{AcquireError, OpenError};
 use pgweir_core::pool::{FaultClass, State, Status};
@@ -13,6 +12,7 @@ use tracing::Level;
 
 use super::{backends, named, proxied};
 use crate::suite::common::{open, open_lazy, run, server, until, wait_for_backends};
+use crate::suite::rt::{self, Pool, Rt};
 
 /// with the defaults, two connections, ready and healthy, and one event that says so.
 #[test]

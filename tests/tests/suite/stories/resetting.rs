@@ -1,11 +1,11 @@
 //! PEERS 19: what of a session is cleared for its next user, by policy.
 
-use crate::suite::rt::{Client, Pool};
 use pgweir_core::client::TransactionStatus;
 use pgweir_core::config::ResetPolicy;
 
 use super::{named, pid};
 use crate::suite::common::{open, run, until};
+use crate::suite::rt::{Client, Pool};
 
 /// Leaves everything behind that a user can.
 async fn litter(client: &mut Client) {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::suite::rt::{self, Pool};
 use pgweir_core::error::AcquireError;
 use pgweir_core::pool::{Status, WaitPhase};
 
 use super::{backends, elapse, named, pid};
 use crate::suite::common::sampler::Sampler;
 use crate::suite::common::{backends_meanwhile, open, run, server, until, wait_for_backends};
+use crate::suite::rt::{self, Pool};
 
 /// Tasks that query all the time until told to stop; each gives the number of its queries, and none may fail.
 struct Load {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::suite::rt::Pool;
 use pgweir_core::config::ValidationPolicy;
 use pgweir_tests::{Proxy, Signal};
 
 use super::{elapse, named, pid, proxied};
 use crate::suite::common::trace::Trace;
 use crate::suite::common::{open, run, server, until, wait_for_backends};
+use crate::suite::rt::Pool;
 
 /// Bytes that reach the server while an acquire and its release happen.
 async fn cost(proxy: &Proxy, pool: &Pool) -> u64 {

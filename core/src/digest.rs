@@ -2,6 +2,10 @@
 //!
 //! It is a serde serializer that hashes what it is given, so no field of an event can be forgotten, and it depends on
 //! nothing but the values: neither on the platform nor on the standard library's hashers.
+//!
+//! A journal needs two variants of it. The check of an entry must agree although a message was not recorded, so it
+//! leaves text for people out; the seal of a machine must tell when a field was added, dropped, renamed or moved, so it
+//! hashes the names as well.
 
 use std::fmt;
 
@@ -32,13 +36,65 @@ impl fmt::Debug for Digest {
 impl Digest {
     /// Chains `value`.
     pub fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
-        value.serialize(&mut *self).expect("hashing does not fail");
+        self.feed(value, false, true);
     }
 
+    /// Chains `value` without what is text for people in it: a fault's message, the reason of a change of state.
+    pub(crate) fn add_facts<T: Serialize + ?Sized>(&mut self, value: &T) {
+        self.feed(value, false, false);
+    }
+
+    /// Chains `value` with the names of its types, fields and variants.
+    pub(crate) fn add_with_names<T: Serialize + ?Sized>(&mut self, value: &T) {
+        self.feed(value, true, true);
+    }
+
+    /// The 64 bits.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn feed<T: Serialize + ?Sized>(&mut self, value: &T, names: bool, text: bool) {
+        let mut hasher = Hasher { state: self.0, names, text, prose: false };
+        value.serialize(&mut hasher).expect("hashing does not fail");
+        self.0 = hasher.state;
+    }
+}
+
+/// One step of the chain.
+#[inline]
+pub(crate) fn chain(state: u64, word: u64) -> u64 {
+    let product = u128::from(state ^ word) * 0x9e37_79b9_7f4a_7c15;
+    (product as u64) ^ ((product >> 64) as u64) ^ state.rotate_left(23)
+}
+
+/// What serde is given.
+struct Hasher {
+    state: u64,
+    /// Whether names count.
+    names: bool,
+    /// Whether text for people counts.
+    text: bool,
+    /// Whether a `reason` is such text.
+    prose: bool,
+}
+
+impl Hasher {
     #[inline]
     fn word(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product as u64) ^ ((product >> 64) as u64) ^ self.0.rotate_left(23);
+        self.state = chain(self.state, word);
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.names {
+            self.bytes(name.as_bytes());
+        }
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Never> {
+        self.name(key);
+        let skipped = !self.text && (key == "message" || (key == "reason" && self.prose));
+        if skipped { Ok(()) } else { value.serialize(self) }
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -79,7 +135,7 @@ macro_rules! words {
     )*};
 }
 
-impl ser::Serializer for &mut Digest {
+impl ser::Serializer for &mut Hasher {
     type Ok = ();
     type Error = Never;
     type SerializeSeq = Self;
@@ -132,7 +188,8 @@ impl ser::Serializer for &mut Digest {
         Ok(())
     }
 
-    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<(), Never> {
+    fn serialize_unit_variant(self, _: &'static str, index: u32, variant: &'static str) -> Result<(), Never> {
+        self.name(variant);
         self.word(u64::from(index));
         Ok(())
     }
@@ -145,9 +202,10 @@ impl ser::Serializer for &mut Digest {
         self,
         _: &'static str,
         index: u32,
-        _: &'static str,
+        variant: &'static str,
         value: &T,
     ) -> Result<(), Never> {
+        self.name(variant);
         self.word(u64::from(index));
         value.serialize(self)
     }
@@ -165,7 +223,14 @@ impl ser::Serializer for &mut Digest {
         Ok(self)
     }
 
-    fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Self, Never> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Self, Never> {
+        self.name(variant);
         self.word(u64::from(index));
         Ok(self)
     }
@@ -174,24 +239,32 @@ impl ser::Serializer for &mut Digest {
         self.serialize_seq(length)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Never> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, Never> {
+        self.name(name);
         Ok(self)
     }
 
-    fn serialize_struct_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Self, Never> {
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Self, Never> {
+        self.name(variant);
+        self.prose = variant == "StateChanged";
         self.word(u64::from(index));
         Ok(self)
     }
 }
 
-macro_rules! compound {
-    ($($trait:ident: $method:ident($($key:ident)?)),*) => {$(
-        impl ser::$trait for &mut Digest {
+macro_rules! sequences {
+    ($($trait:ident: $method:ident),*) => {$(
+        impl ser::$trait for &mut Hasher {
             type Ok = ();
             type Error = Never;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), Never> {
-                $(let _ = $key;)?
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Never> {
                 value.serialize(&mut **self)
             }
 
@@ -201,16 +274,32 @@ macro_rules! compound {
         }
     )*};
 }
-compound!(
-    SerializeSeq: serialize_element(),
-    SerializeTuple: serialize_element(),
-    SerializeTupleStruct: serialize_field(),
-    SerializeTupleVariant: serialize_field(),
-    SerializeStruct: serialize_field(_name),
-    SerializeStructVariant: serialize_field(_name)
+sequences!(
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field
 );
 
-impl ser::SerializeMap for &mut Digest {
+macro_rules! structs {
+    ($($trait:ident),*) => {$(
+        impl ser::$trait for &mut Hasher {
+            type Ok = ();
+            type Error = Never;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Never> {
+                self.field(key, value)
+            }
+
+            fn end(self) -> Result<(), Never> {
+                Ok(())
+            }
+        }
+    )*};
+}
+structs!(SerializeStruct, SerializeStructVariant);
+
+impl ser::SerializeMap for &mut Hasher {
     type Ok = ();
     type Error = Never;
 
@@ -230,7 +319,11 @@ impl ser::SerializeMap for &mut Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgweir_core::pool::{ConnId, Event, Fate, Fault, FaultClass, WaiterId};
+    use crate::pool::{
+        Action, CloseHow, CloseReason, ConnId, Event, Fate, Fault, FaultClass, Notice, Reject, SqlState, State,
+        WaiterId,
+    };
+    use crate::time::Instant;
 
     fn of(events: &[Event]) -> Digest {
         let mut digest = Digest::default();
@@ -241,7 +334,7 @@ mod tests {
     #[test]
     fn every_field_counts() {
         let conn = ConnId { slot: 1, generation: 2 };
-        let lost = |text: &str| Event::Lost { conn, fault: Box::new(Fault::new(FaultClass::Transient, text)) };
+        let lost = |text: &str| Event::Lost { conn, fault: Box::new(Fault::plain(FaultClass::Transient, text)) };
         let release = |queries| Event::Release { conn, fate: Fate::Clean, queries, fault: None };
         let all = [
             of(&[]),
@@ -263,5 +356,55 @@ mod tests {
     #[test]
     fn it_is_the_same_everywhere() {
         assert_eq!(of(&[Event::Tick, Event::Cancel { waiter: WaiterId(7) }]).to_string(), "98b7b805a60ac36b");
+    }
+
+    #[test]
+    fn facts_are_all_but_text_for_people() {
+        let of = |message: &str, code: &str, to: State, reason: &str| {
+            let fault = Fault { sqlstate: SqlState::parse(code), ..Fault::plain(FaultClass::Transient, message) };
+            let lost = Event::Lost { conn: ConnId { slot: 1, generation: 2 }, fault: Box::new(fault) };
+            let changed = Notice::StateChanged { from: State::Healthy, to, reason: reason.to_owned() };
+            let mut digest = Digest::default();
+            digest.add_facts(&lost);
+            digest.add_facts(&Action::Notice(Box::new(changed)));
+            digest
+        };
+        let one = of("reset", "57P01", State::Degraded, "because");
+        assert_eq!(of("refused", "57P01", State::Degraded, "of something else"), one);
+        assert_ne!(of("reset", "57P02", State::Degraded, "because"), one);
+        assert_ne!(of("reset", "57P01", State::Unhealthy, "because"), one);
+    }
+
+    #[test]
+    fn the_reason_of_a_close_or_a_reject_is_a_fact() {
+        let of = |action: &Action| {
+            let mut digest = Digest::default();
+            digest.add_facts(action);
+            digest
+        };
+        let conn = ConnId { slot: 1, generation: 2 };
+        let close = |reason| Action::Close { conn, reason, how: CloseHow::Abort, deadline: Instant::ZERO };
+        let reject = |reason| Action::Reject { waiter: WaiterId(1), reason };
+        assert_ne!(of(&close(CloseReason::Lifetime)), of(&close(CloseReason::Recycle)));
+        assert_ne!(of(&reject(Reject::Closed)), of(&reject(Reject::WouldBlock)));
+    }
+
+    #[test]
+    fn names_tell_two_layouts_of_the_same_values_apart() {
+        #[derive(serde::Serialize)]
+        struct Before {
+            first: u32,
+            second: u32,
+        }
+        #[derive(serde::Serialize)]
+        #[serde(rename = "Before")]
+        struct After {
+            second: u32,
+            first: u32,
+        }
+        let (mut one, mut other) = (Digest::default(), Digest::default());
+        one.add_with_names(&Before { first: 1, second: 2 });
+        other.add_with_names(&After { second: 1, first: 2 });
+        assert_ne!(one, other);
     }
 }
