@@ -4,6 +4,8 @@
 
 mod runtime;
 mod stream;
+#[cfg(feature = "tokio-postgres")]
+pub mod tokio_postgres;
 
 pub use pgweir_core::client::{Row, Statement};
 pub use pgweir_core::config::Config;
