@@ -9,7 +9,6 @@ mod events;
 mod kills;
 mod ledger;
 mod load;
-mod race;
 mod rig;
 mod screen;
 mod server;
@@ -23,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use pgweir_core::runtime::Runtime;
 
+use crate::kit::unless;
 use args::Flag;
 use error::Error;
 use events::Events;
@@ -98,7 +98,7 @@ where
     P: AsyncFnOnce(Arc<Screen>, Events) -> Result<u32, Error>,
 {
     let screen = Arc::new(Screen::stdout());
-    let outcome = race::unless(interrupt, program(screen.clone(), Events::install())).await;
+    let outcome = unless(interrupt, program(screen.clone(), Events::install())).await;
     // Everything that the program had started is dropped by now.
     screen.clear();
     match outcome {

@@ -1,0 +1,5 @@
+//! Everything on async-std.
+
+mod suite;
+
+pgweir_tests::conformance!(pgweir_async_std::async_std::AsyncStd, async_std::task::block_on);
