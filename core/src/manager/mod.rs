@@ -1,7 +1,6 @@
 //! What a pool can pool.
 //!
-//! The pool decides *when* to connect, check, reset and close; a [`Manager`] knows *how*. `client::Postgres` is the one
-//! that speaks PostgreSQL; bring another driver by implementing this trait.
+#![doc = include_str!("../../docs/manager.md")]
 
 mod dial;
 mod gate;

@@ -1,9 +1,7 @@
 //! Bring your own driver: what a pool promises, over our own client and over tokio-postgres, by the same bodies; and
 //! what is tokio-postgres's alone.
 
-#[path = "../common/mod.rs"]
 mod common;
-
 mod driver;
 mod ending;
 mod leftovers;
@@ -17,13 +15,13 @@ macro_rules! over_every_driver {
         mod over_pgweir {
             $(#[test]
             fn $body() {
-                crate::common::run(|_| super::$body::<crate::driver::Own>());
+                crate::common::run(super::$body::<crate::driver::Own>());
             })*
         }
         mod over_tokio_postgres {
             $(#[test]
             fn $body() {
-                crate::common::run(|_| super::$body::<crate::driver::TokioPostgres>());
+                crate::common::run(super::$body::<crate::driver::TokioPostgres>());
             })*
         }
     };

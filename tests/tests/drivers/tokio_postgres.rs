@@ -41,7 +41,7 @@ async fn prepared(client: &Client) -> i64 {
 
 #[test]
 fn statements_are_prepared_once_per_connection_and_outlive_their_lease() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         for n in 0..5 {
             let mut client = client(&pool).await;
@@ -63,7 +63,7 @@ fn statements_are_prepared_once_per_connection_and_outlive_their_lease() {
 
 #[test]
 fn a_full_statement_cache_closes_the_one_that_was_used_longest_ago() {
-    run(|_| async {
+    run(async {
         let config = PoolConfig::builder().max_size(1).build().expect("valid");
         let pool = with(manager().with_statement_cache_size(2), config).await;
         let client = client(&pool).await;
@@ -80,7 +80,7 @@ fn a_full_statement_cache_closes_the_one_that_was_used_longest_ago() {
 
 #[test]
 fn transactions_are_as_deadpool_postgres_has_them() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         let mut client = client(&pool).await;
         client.batch_execute("CREATE TEMP TABLE t (n int4)").await.expect("a table");
@@ -104,7 +104,7 @@ fn transactions_are_as_deadpool_postgres_has_them() {
 /// A transaction that is dropped with its lease is rolled back by a message of tokio-postgres's that the pool waits for.
 #[test]
 fn a_transaction_dropped_with_its_lease_reaches_nobody() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         for _ in 0..20 {
             let mut client = client(&pool).await;
@@ -125,7 +125,7 @@ fn a_transaction_dropped_with_its_lease_reaches_nobody() {
 /// The last one is only asked for, never awaited: nothing but a look into tokio-postgres's queue shows it.
 #[test]
 fn a_request_that_was_not_even_sent_is_seen() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         for _ in 0..50 {
             let client = client(&pool).await;
@@ -144,7 +144,7 @@ fn a_request_that_was_not_even_sent_is_seen() {
 
 #[test]
 fn statements_that_close_on_the_side_make_nothing_dirty() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         for n in 0..100_i32 {
             let client = client(&pool).await;
@@ -158,7 +158,7 @@ fn statements_that_close_on_the_side_make_nothing_dirty() {
 
 #[test]
 fn copies_end_well_and_dropped_ones_are_settled() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         let client = client(&pool).await;
         client.batch_execute("CREATE TEMP TABLE t (n int4)").await.expect("a table");
@@ -189,7 +189,7 @@ fn copies_end_well_and_dropped_ones_are_settled() {
 
 #[test]
 fn a_cancel_token_cancels_its_own_lease_and_no_other() {
-    run(|_| async {
+    run(async {
         let pool = pool_of_one().await;
         let client = client(&pool).await;
         let token = client.cancel_token();
@@ -218,7 +218,7 @@ fn a_cancel_token_cancels_its_own_lease_and_no_other() {
 
 #[test]
 fn what_is_wrong_with_the_configuration_is_permanent_and_said() {
-    run(|_| async {
+    run(async {
         for (url, told) in [
             ("user=u", "neither a host nor a hostaddr"),
             ("user=u host=a,b hostaddr=1.2.3.4", "2 hosts do not go with 1 hostaddrs"),
@@ -244,7 +244,7 @@ fn what_is_wrong_with_the_configuration_is_permanent_and_said() {
 /// A server that turns read-only behind a pool's back is not a primary any more.
 #[test]
 fn a_demoted_server_is_not_handed_out() {
-    run(|_| async {
+    run(async {
         let server = LocalPostgres::start().expect("a server");
         let manager = Manager::new(server.url().parse().expect("valid"), NoTls);
         let config = PoolConfig::builder().max_size(1).validation(ValidationPolicy::Always);
