@@ -194,12 +194,13 @@ impl Shared {
     }
 
     fn play(&self, mut socket: &Socket) -> io::Result<()> {
+        let mut ended = false;
         for act in &self.acts {
             match act {
                 Act::Wait => self.wait(),
                 Act::Say(bytes) => socket.write_all(bytes)?,
-                Act::Echo => self.read(socket, |bytes| (&*socket).write_all(bytes))?,
-                Act::Read => self.read(socket, |bytes| {
+                Act::Echo => self.read(socket, &mut ended, |bytes| (&*socket).write_all(bytes))?,
+                Act::Read => self.read(socket, &mut ended, |bytes| {
                     self.lock().received.extend_from_slice(bytes);
                     Ok(())
                 })?,
@@ -208,14 +209,20 @@ impl Shared {
         }
         socket.raw().shutdown(Shutdown::Write)?;
         // Closed with unread input a socket would reset, and its last words might be lost.
-        self.read(socket, |_| Ok(()))
+        self.read(socket, &mut ended, |_| Ok(()))
     }
 
-    fn read(&self, mut socket: &Socket, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    /// Reads to the client's end, or its reset, which counts once.
+    fn read(
+        &self,
+        mut socket: &Socket,
+        ended: &mut bool,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = socket.read(&mut buffer);
-            if !matches!(read, Ok(1..)) {
+            if !matches!(read, Ok(1..)) && !std::mem::replace(ended, true) {
                 self.lock().ended += 1;
             }
             match read? {
