@@ -3,6 +3,7 @@
 
 mod common;
 mod driver;
+mod encrypted;
 mod ending;
 mod leftovers;
 mod lending;

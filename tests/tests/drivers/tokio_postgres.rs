@@ -251,6 +251,7 @@ fn a_demoted_server_is_not_handed_out() {
         let pool = with(manager, config.build().expect("valid")).await;
         let pid = client(&pool).await.backend_pid();
         server.configure("default_transaction_read_only", "on").expect("configured");
+        server.reload().expect("reloaded");
         // A session hears of the change with its next command, or the one after that.
         for _ in 0..3 {
             let client = client(&pool).await;
