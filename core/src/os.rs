@@ -5,10 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::TcpOptions;
 use crate::runtime::Peek;
@@ -76,6 +78,19 @@ pub fn set_up_tcp(socket: &SockRef<'_>, options: &TcpOptions) -> io::Result<()> 
         socket.set_tcp_user_timeout(options.user_timeout)?;
     }
     Ok(())
+}
+
+/// Connects to a Unix-domain socket, without waiting: the operating system says at once yes or no. The stream is
+/// non-blocking.
+///
+/// # Errors
+/// The operating system's error; [`WouldBlock`](io::ErrorKind::WouldBlock) if the server has more connections to accept
+/// than it wants to queue.
+pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket.into())
 }
 
 /// [`Stream::peek`](crate::runtime::Stream::peek) of a non-blocking socket.

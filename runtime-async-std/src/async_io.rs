@@ -25,7 +25,7 @@ pub(crate) async fn connect(address: &Address) -> io::Result<AsyncIoStream> {
             os::set_up_tcp(&SockRef::from(stream.get_ref()), options)?;
             Socket::Tcp(stream)
         }
-        Address::Unix(path) => Socket::Unix(Async::<UnixStream>::connect(path).await?),
+        Address::Unix(path) => Socket::Unix(Async::new_nonblocking(os::connect_unix(path)?)?),
     };
     Ok(AsyncIoStream { socket: Arc::new(socket) })
 }

@@ -70,7 +70,7 @@ impl Runtime for TokioRuntime {
                 os::set_up_tcp(&SockRef::from(&stream), options)?;
                 Ok(TokioStream::tcp(stream))
             }
-            Address::Unix(path) => Ok(TokioStream::unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => Ok(TokioStream::unix(UnixStream::from_std(os::connect_unix(path)?)?)),
         }
     }
 }

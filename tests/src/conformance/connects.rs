@@ -49,6 +49,16 @@ pub async fn without_permission<R: Runtime, W: World>() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
 }
 
+/// A server that does not come to accepting is busy for now; a Unix-domain socket says so at once.
+pub async fn to_a_crowded_socket<R: Runtime, W: World>() {
+    let Some(peer) = W::crowded() else {
+        assert!(!W::THREADS, "the queues of real sockets have an end");
+        return;
+    };
+    let error = error_of::<R>(&peer.address).await;
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error:?}");
+}
+
 /// A connect that is dropped, after any number of polls, closes what it has opened.
 pub async fn that_are_dropped_close<R: Runtime, W: World>() {
     let runtime = R::current();

@@ -69,6 +69,7 @@ macro_rules! runtime_conformance {
                 of_no_such_socket
                 of_a_socket_that_nobody_listens_on
                 without_permission
+                to_a_crowded_socket
                 that_are_dropped_close
                 both_kinds_reach_their_peer
                 names_are_resolved

@@ -11,9 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use pgweir_core::config::TcpOptions;
+use pgweir_core::os;
 use pgweir_core::runtime::Address;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Type};
 use tempfile::TempDir;
 
 /// Where peers live: behind real sockets, or in the simulator's network.
@@ -26,6 +27,8 @@ pub trait World: 'static {
     fn refusing(place: Place) -> Peer;
     /// A Unix-domain socket that listens and that this thread may not use, where there are permissions.
     fn forbidden() -> Option<Peer>;
+    /// A Unix-domain socket with more connections to accept than it wants to queue, where queues have an end.
+    fn crowded() -> Option<Peer>;
 }
 
 /// The kind of a socket.
@@ -110,7 +113,7 @@ impl World for RealSockets {
                 (address, Some(folder))
             }
         };
-        Peer { address, control: Arc::new(Threads { shared: Arc::default(), _folder: folder }) }
+        Peer { address, control: Arc::new(Useless(folder)) }
     }
 
     fn forbidden() -> Option<Peer> {
@@ -118,7 +121,33 @@ impl World for RealSockets {
         let Address::Unix(path) = &peer.address else { unreachable!("a Unix-domain socket was asked for") };
         fs::set_permissions(path, Permissions::from_mode(0o000)).expect("its owner may say so");
         let powers = Powers::lay_down();
-        Some(Peer { address: peer.address, control: Arc::new(Forbidden { _inner: peer.control, _powers: powers }) })
+        Some(Peer { address: peer.address, control: Arc::new(Useless((peer.control, powers))) })
+    }
+
+    fn crowded() -> Option<Peer> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let listener = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        listener.bind(&SockAddr::unix(&path).expect("a short path")).expect("a free path");
+        listener.listen(0).expect("it listens");
+        let queued = os::connect_unix(&path).expect("there is room for one");
+        Some(Peer { address: Address::Unix(path), control: Arc::new(Useless((folder, listener, queued))) })
+    }
+}
+
+/// A peer that is no use: it refuses, forbids or is full, for as long as this holds what makes it so.
+#[derive(Debug)]
+struct Useless<T>(#[allow(dead_code, reason = "it is only held")] T);
+
+impl<T: Debug + Send + Sync> Control for Useless<T> {
+    fn release(&self) {}
+
+    fn received(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn ended(&self) -> usize {
+        0
     }
 }
 
@@ -237,25 +266,6 @@ impl Shared {
         while !state.released && !state.over {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-}
-
-/// A peer that this thread may not reach, for as long as this lives.
-#[derive(Debug)]
-struct Forbidden {
-    _inner: Arc<dyn Control>,
-    _powers: Powers,
-}
-
-impl Control for Forbidden {
-    fn release(&self) {}
-
-    fn received(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn ended(&self) -> usize {
-        0
     }
 }
 
