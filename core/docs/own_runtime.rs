@@ -19,7 +19,7 @@ use pgweir_core::runtime::{Abort, Address, Peek, Runtime, Stream, Timer};
 use pgweir_core::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// The runtime. All handles are the same one; its thread starts with the first and ends with the process.
 #[derive(Clone)]
@@ -125,32 +125,20 @@ impl Runtime for OneThread {
     }
 
     async fn connect(&self, address: &Address) -> io::Result<OneStream> {
-        let (domain, to) = match address {
-            Address::Tcp(address, _) => (Domain::for_address(*address), SockAddr::from(*address)),
-            Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        let stream = |socket| OneStream { shared: Arc::clone(&self.shared), id: self.id(), socket: Arc::new(socket) };
+        let (address, options) = match address {
+            Address::Tcp(address, options) => (*address, options),
+            Address::Unix(path) => return Ok(stream(Socket::from(os::connect_unix(path)?))),
         };
-        let socket = Socket::new(domain, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         // From here on a drop closes it.
-        let stream = OneStream { shared: Arc::clone(&self.shared), id: self.id(), socket: Arc::new(socket) };
-        loop {
-            match stream.socket.connect(&to) {
-                Ok(()) => break,
-                Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
-                    stream.connected().await?;
-                    break;
-                }
-                // The queue of a Unix-domain socket is full: there is nothing to poll for.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.timer(self.now() + Duration::from_millis(2)).await;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let stream = stream(socket);
+        match stream.socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => stream.connected().await?,
+            result => result?,
         }
-        if let Address::Tcp(_, options) = address {
-            os::set_up_tcp(&SockRef::from(&*stream.socket), options)?;
-        }
+        os::set_up_tcp(&SockRef::from(&*stream.socket), options)?;
         Ok(stream)
     }
 }

@@ -16,6 +16,9 @@ use super::wire::{Watched, Wire};
 
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// A session that has logged in: what queries are made with, and what does the input and output.
+pub(super) type LoggedIn = (Client, Box<dyn Drive>);
+
 /// A connector with its type forgotten: a pool's type does not depend on it.
 pub(super) trait Connect: Send + Sync {
     /// Logs in over `wire`; `domain` is the name that the server's certificate must have.
@@ -25,7 +28,7 @@ pub(super) trait Connect: Send + Sync {
         domain: &'a str,
         wire: Wire,
         traffic: Arc<Mutex<Traffic>>,
-    ) -> Boxed<'a, Result<(Client, Box<dyn Drive>), Fault>>;
+    ) -> Boxed<'a, Result<LoggedIn, Fault>>;
 
     /// Sends a cancel request over `wire`, and returns when the server has closed its end.
     fn cancel<'a>(&'a self, token: CancelToken, domain: &'a str, wire: Wire) -> Boxed<'a, Result<(), Fault>>;
@@ -72,7 +75,7 @@ where
         domain: &'a str,
         wire: Wire,
         traffic: Arc<Mutex<Traffic>>,
-    ) -> Boxed<'a, Result<(Client, Box<dyn Drive>), Fault>> {
+    ) -> Boxed<'a, Result<LoggedIn, Fault>> {
         Box::pin(async move {
             let tls = WatchedTls(self.make(domain)?);
             let stream = Watched { stream: wire, traffic };
