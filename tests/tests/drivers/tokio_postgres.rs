@@ -1,11 +1,12 @@
 //! What is tokio-postgres's alone: the client that deadpool-postgres's users know, and what watching its messages tells.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use pgweir_core::config::{PoolConfig, ValidationPolicy};
 use pgweir_tests::LocalPostgres;
-use pgweir_tokio::tokio_postgres::{Client, Manager, Pool, builder};
+use pgweir_tokio::tokio_postgres::{Client, GenericClient, Manager, Pool, builder};
 use tokio_postgres::types::Type;
 use tokio_postgres::{IsolationLevel, NoTls};
 
@@ -101,6 +102,27 @@ fn transactions_are_as_deadpool_postgres_has_them() {
     });
 }
 
+/// Doubles `n` as code does that is written against deadpool-postgres's trait.
+async fn double<C: GenericClient>(client: &C, n: i32) -> i32 {
+    let statement = client.prepare_cached("SELECT $1::int4 * 2").await.expect("prepared");
+    client.query_one(&statement, &[&n]).await.expect("a row").get(0)
+}
+
+#[test]
+fn code_over_any_client_takes_leases_and_transactions() {
+    run(async {
+        let pool = pool_of_one().await;
+        let mut client = client(&pool).await;
+        assert_eq!((double(&client, 3).await, double(&*client, 4).await), (6, 8));
+        let mut transaction = GenericClient::transaction(&mut client).await.expect("a transaction");
+        let savepoint = GenericClient::transaction(&mut transaction).await.expect("a savepoint");
+        assert_eq!(double(&savepoint, 5).await, 10);
+        savepoint.commit().await.expect("released");
+        transaction.commit().await.expect("committed");
+        assert_eq!(client.statement_cache.size(), 1);
+    });
+}
+
 /// A transaction that is dropped with its lease is rolled back by a message of tokio-postgres's that the pool waits for.
 #[test]
 fn a_transaction_dropped_with_its_lease_reaches_nobody() {
@@ -122,7 +144,7 @@ fn a_transaction_dropped_with_its_lease_reaches_nobody() {
     });
 }
 
-/// The last one is only asked for, never awaited: nothing but a look into tokio-postgres's queue shows it.
+/// Its future is polled once and dropped: it may still be in tokio-postgres's queue when the lease ends.
 #[test]
 fn a_request_that_was_not_even_sent_is_seen() {
     run(async {
@@ -131,8 +153,10 @@ fn a_request_that_was_not_even_sent_is_seen() {
             let client = client(&pool).await;
             {
                 let mut begin = std::pin::pin!(client.batch_execute("BEGIN"));
-                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-                assert!(begin.as_mut().poll(&mut cx).is_pending());
+                let mut cx = Context::from_waker(Waker::noop());
+                // Ready only if the server was faster than this thread.
+                let begun = begin.as_mut().poll(&mut cx);
+                assert!(matches!(begun, Poll::Pending | Poll::Ready(Ok(()))), "{begun:?}");
             }
             drop(client);
             let client = self::client(&pool).await;
