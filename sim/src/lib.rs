@@ -28,6 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`Sim`] runs more than the machine: the unchanged pool, driver and client, with the code that uses them, on a seeded
+//! executor, a virtual clock and a network in memory ([`net`]). Put a [`net::Host`] on it, use the types of [`stack`] in
+//! the place of a shim's, and do to the network what a test is about.
+//!
 //! The binary runs scenario files: `pgweir-sim run FILE...`. It ends with 0 if every expectation holds, with 1 if one
 //! does not, and with 2 if a file cannot be used.
 //!
@@ -35,10 +39,14 @@
 //!
 //! `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold meanwhile, `record` what is
 //! kept, `expect` the comparison, `report` the picture; `digest`, `rng`, `queue` and `yaml` serve them.
+//!
+//! `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams, names and faults,
+//! `stack` the pool and the client on it.
 
 #![forbid(unsafe_code)]
 
 mod digest;
+mod executor;
 mod expect;
 mod model;
 pub mod net;
@@ -48,15 +56,23 @@ mod record;
 mod report;
 mod rng;
 mod run;
+mod runtime;
 pub mod scenario;
+pub mod server;
+mod sim;
+pub mod stack;
 mod trace;
 mod yaml;
 
 pub use digest::{Digest, Never};
+pub use executor::SimTimer;
 pub use expect::Finding;
 pub use oracle::Violation;
+pub use pgweir_core::time::Instant;
 pub use record::{Attempt, Chart, Column, LeakReport, OutageSeen, Record, Spread, Tally};
 pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
+pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
+pub use sim::{Elapsed, JoinHandle, Server, Sim, SimBuilder};
 pub use trace::{Lines, NoTrace, Trace};

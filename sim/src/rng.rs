@@ -20,6 +20,12 @@ impl Rng {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Below `bound`, which is not 0.
+    #[inline]
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
     /// Whether something happens that happens in this share of cases.
     pub(crate) fn chance(&mut self, share: f64) -> bool {
         share > 0.0 && self.fraction() < share

@@ -12,8 +12,8 @@
 //! - [`kit`] has what a test needs of its runtime, whichever that is.
 //!
 //! There is no async runtime in here: everything runs on plain threads and blocking sockets, so that tests on any
-//! runtime can use it. Calls block; from async code use [`kit::off_thread`] where other tasks of that thread have
-//! to make progress meanwhile.
+//! runtime can use it. Calls block: from async code make those that last on a thread of their
+//! own where other tasks of the caller's thread have to make progress meanwhile.
 //!
 //! Limits are generous (tests run in parallel on small machines), but every wait ends as soon as its condition holds.
 //!

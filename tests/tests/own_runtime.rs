@@ -2,6 +2,9 @@
 
 mod suite;
 
+#[path = "everlasting/outliving.rs"]
+mod outliving;
+
 #[allow(unreachable_pub, reason = "public where it is documented")]
 #[path = "../../core/docs/own_runtime.rs"]
 mod own_runtime;

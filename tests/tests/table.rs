@@ -66,3 +66,24 @@ fn a_test_that_is_not_there_is_missed() {
     assert!(has_test(source, "here") && has_test(source, "there"));
     assert!(!has_test(source, "helper") && !has_test(source, "her") && !has_test(source, "elsewhere"));
 }
+
+/// The roots of the runtimes' binaries are those that the conformance table shows.
+#[test]
+fn every_runtime_is_in_the_table() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut roots = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let is_root = path.is_file() && {
+            let source = std::fs::read_to_string(&path).expect("a source file");
+            source.lines().any(|line| line == "mod suite;")
+        };
+        if is_root {
+            roots.push(path.file_stem().expect("a name").to_str().expect("in letters").to_owned());
+        }
+    }
+    roots.sort_unstable();
+    let mut runtimes = pgweir_tests::conformance::RUNTIMES.to_vec();
+    runtimes.sort_unstable();
+    assert_eq!(roots, runtimes);
+}

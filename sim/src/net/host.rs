@@ -40,6 +40,11 @@ pub trait Host: Send {
     fn end(&mut self, now: Instant, link: LinkId);
     /// A client's connection was reset, or the network has given it up.
     fn reset(&mut self, now: Instant, link: LinkId);
+    /// The network holds much that `link`'s client has not read yet, or no longer does. A host that sends a lot waits
+    /// meanwhile.
+    fn congested(&mut self, now: Instant, link: LinkId, congested: bool) {
+        let _ = (now, link, congested);
+    }
     /// Time has passed. A spurious tick is a no-op.
     fn tick(&mut self, now: Instant);
     /// When it must be ticked at the latest.

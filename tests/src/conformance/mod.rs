@@ -1,7 +1,7 @@
 //! One conformance suite for every runtime.
 //!
-//! What [`Runtime`], [`Stream`] and [`Timer`] promise is tested here by bodies that are generic over the runtime; a
-//! test binary gets them all with one line:
+//! What [`Runtime`], [`Stream`] and [`Timer`] promise is tested here by bodies that are generic over the runtime, and
+//! so is what a pool does there, as far as that needs nothing but a database. A test binary gets them all with one line:
 //!
 //! ```ignore
 //! pgweir_tests::conformance!(pgweir_async_std::smol::Smol, smol::block_on);
@@ -16,15 +16,24 @@
 
 pub mod clock;
 pub mod connects;
+mod database;
 mod io;
 mod peer;
+pub mod pools;
 pub mod stalls;
 pub mod streams;
 pub mod tasks;
 pub mod timers;
 mod wakers;
 
+pub use database::{Database, RealPostgres};
 pub use peer::{Act, Control, Peer, Place, RealSockets, World};
+
+/// The runtimes that pass: the test binaries of this package, columns of the table that `cargo conformance` prints.
+pub const RUNTIMES: [&str; 5] = ["tokio_current_thread", "tokio_multi_thread", "smol", "async_std", "own_runtime"];
+
+/// Every body of what a runtime promises, as `module::body`.
+pub const BODIES: &[&str] = crate::runtime_conformance!();
 
 /// The conformance suite for one runtime, as tests of the binary that has this line at its root. See
 /// [`conformance`](crate::conformance).
@@ -48,8 +57,14 @@ macro_rules! conformance {
 /// What a runtime promises, body by body: the list that every binary gets.
 #[macro_export]
 macro_rules! runtime_conformance {
+    () => {
+        $crate::runtime_conformance!(@list names)
+    };
     ($runtime:ty, $world:ty, $block_on:expr) => {
-        $crate::runtime_conformance! { @ $runtime, $world, $block_on;
+        $crate::runtime_conformance!(@list tests $runtime, $world, $block_on;);
+    };
+    (@list $($then:tt)*) => {
+        $crate::runtime_conformance! { @ $($then)*
             clock {
                 never_goes_back
                 goes_on_while_a_timer_runs
@@ -103,9 +118,34 @@ macro_rules! runtime_conformance {
                 outlive_who_spawned_them
                 are_joined_and_aborted
             }
+            pools {
+                open_and_close
+                open_lazily
+                queries
+                transactions
+                many_tasks_share_few_connections
+                first_come_first_served
+                an_acquire_times_out
+                a_dropped_acquire_strands_nobody
+                a_dropped_query_is_cancelled
+                a_query_is_cancelled_by_its_token
+                a_command_times_out
+                an_open_transaction_is_rolled_back
+                dead_idle_connections_are_replaced
+                a_connection_dies_while_it_is_lent
+                a_lease_outlives_its_pool
+                a_shutdown_has_a_deadline
+                a_close_is_one_close
+                resize_pause_and_recycle
+                hooks
+                nobody_listens
+            }
         }
     };
-    (@ $runtime:ty, $world:ty, $block_on:expr; $($module:ident { $($body:ident)* })*) => {
+    (@ names $($module:ident { $($body:ident)* })*) => {
+        &[$($(concat!(stringify!($module), "::", stringify!($body)),)*)*]
+    };
+    (@ tests $runtime:ty, $world:ty, $block_on:expr; $($module:ident { $($body:ident)* })*) => {
         $(mod $module {
             $(#[test]
             fn $body() {

@@ -17,10 +17,16 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tempfile::TempDir;
 
+use super::database::{Database, RealPostgres};
+
 /// Where peers live: behind real sockets, or in the simulator's network.
 pub trait World: 'static {
+    /// Its database.
+    type Database: Database;
     /// Whether code of the runtime's may be called from any thread.
     const THREADS: bool;
+    /// A database for tests that do it no harm.
+    fn database() -> Self::Database;
     /// A peer that does this with every connection.
     fn serve(place: Place, acts: Vec<Act>) -> Peer;
     /// An address in `place` that refuses connections, as a server that has ended leaves it.
@@ -71,6 +77,9 @@ pub struct Peer {
 
 /// What a test has to do with a peer.
 pub trait Control: Debug + Send + Sync {
+    /// Nothing more is taken from the clients, until the release. (Behind a real socket a peer that waits does so
+    /// anyway.)
+    fn stall(&self) {}
     /// Lets every connection go on that waits, and all later ones.
     fn release(&self);
     /// What was read so far, by [`Act::Read`].
@@ -84,7 +93,13 @@ pub trait Control: Debug + Send + Sync {
 pub struct RealSockets;
 
 impl World for RealSockets {
+    type Database = RealPostgres;
+
     const THREADS: bool = true;
+
+    fn database() -> RealPostgres {
+        RealPostgres
+    }
 
     fn serve(place: Place, acts: Vec<Act>) -> Peer {
         let shared = Arc::new(Shared { acts, ..Shared::default() });

@@ -33,6 +33,7 @@ async fn fill<R: Runtime>(stream: &mut R::Stream, bytes: &[u8]) -> usize {
 async fn stalled<R: Runtime, W: World>(place: Place, acts: Vec<Act>) -> (Peer, R::Stream) {
     let peer = W::serve(place, acts);
     let stream = connect::<R>(&peer).await;
+    peer.control.stall();
     (peer, stream)
 }
 

@@ -35,7 +35,7 @@ use server::Server;
 const HELP: &str = "\
 pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
 
-Usage: cargo demo [-- --seconds-down N]
+Usage: cargo demo [-- --seconds-down N]      (on smol: cargo demo-smol; on async-std: cargo demo-async-std)
 
   --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 5)
   --help             this text

@@ -17,15 +17,3 @@ pub use task::{Task, TaskError, join_all, spawn};
 pub async fn sleep<R: Runtime>(runtime: &R, time: Duration) {
     runtime.timer(runtime.now() + time).await;
 }
-
-/// Runs what blocks on a thread of its own and waits for it: the runtime's thread may be the only one.
-///
-/// # Panics
-/// As `work` does.
-pub async fn off_thread<R: Runtime, T: Send + 'static>(runtime: &R, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(work);
-    while !thread.is_finished() {
-        sleep(runtime, Duration::from_millis(2)).await;
-    }
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}

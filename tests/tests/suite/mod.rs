@@ -5,5 +5,7 @@ pub(crate) mod common;
 pub(crate) mod rt;
 
 mod client;
+mod complete;
+mod edges;
 mod faults;
 mod stories;

@@ -43,11 +43,6 @@ pub(crate) async fn timeout<T>(time: Duration, work: impl Future<Output = T>) ->
     kit::timeout(&Rt::current(), time, work).await
 }
 
-/// Runs what blocks on a thread of its own: the runtime's thread may be the only one.
-pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    kit::off_thread(&Rt::current(), work).await
-}
-
 /// The runtime under test, with one thing added: what a task logs goes to the subscriber of the test that started it,
 /// and the test's tasks are counted. Runtimes share their threads between tests, so a subscriber of the thread's would
 /// not do. Sockets, timers and the clock are the runtime's own.

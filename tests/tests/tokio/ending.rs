@@ -5,7 +5,7 @@ use std::future::Future;
 use std::thread;
 use std::time::Duration;
 
-use crate::suite::common::{config, open, open_lazy, server, unique};
+use crate::suite::common::{config, open, open_lazy, server, unique, until};
 use crate::suite::rt::{self, AcquireError};
 
 /// Waits on the calling thread, on another runtime than the pool's, for at most ten seconds.
@@ -40,6 +40,9 @@ fn a_runtime_that_goes_first_ends_its_pools() {
     let error = wait_here(pool.get()).expect_err("the pool has ended");
     assert!(matches!(error, AcquireError::Closed), "{error}");
     assert!(matches!(pool.try_get(), Err(AcquireError::Closed)));
+    let mut lease = lease;
+    wait_here(lease.query_one("SELECT 1", &[])).expect_err("its socket has gone with the runtime");
+    wait_here(lease.transaction()).map(drop).expect_err("and stays so");
     drop(lease);
     wait_here(pool.close());
     drop(second);
@@ -56,10 +59,11 @@ fn a_runtime_may_go_while_its_pool_is_idle_or_connecting() {
     let gone = crate::runtime();
     let idle = gone.block_on(open(config(&server().url(), &name).min_size(3)));
     let silent = pgweir_tests::ScriptedServer::start(pgweir_tests::Script::never_answer()).expect("a server");
-    let connecting = gone.block_on(async { open_lazy(config(&silent.url(), &name)) });
-    while silent.accepted().is_empty() {
-        thread::yield_now();
-    }
+    let connecting = gone.block_on(async {
+        let pool = open_lazy(config(&silent.url(), &name));
+        until("a connect is under way", || !silent.accepted().is_empty()).await;
+        pool
+    });
     drop(gone);
     server().wait_for_backends(&name, 0);
     for pool in [idle, connecting] {

@@ -7,7 +7,7 @@ use pgweir_core::error::OpenError;
 use pgweir_core::pool::FaultClass;
 use pgweir_tests::{Auth, LocalPostgres};
 
-use crate::suite::common::{config, open, run, server};
+use crate::suite::common::{config, open, run, server, wait_for_backends};
 
 /// Issue 2, item 3: trust, cleartext, md5 and SCRAM, each with the right password, a wrong one and none. A refusal is
 /// permanent, fails at once, and shows no password (PEERS 27, 46).
@@ -37,7 +37,7 @@ fn every_authentication_method() {
             let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
             let error = Pool::builder(config(&url, "login").build().unwrap()).open().await.unwrap_err();
             assert!(error.to_string().contains("password"), "{auth:?}: {error}");
-            server.wait_for_backends("login", 0);
+            wait_for_backends(&server, "login", 0).await;
         }
     });
 }

@@ -6,19 +6,19 @@ pub mod sampler;
 pub mod trace;
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pgweir_core::config::ConfigBuilder;
+use pgweir_tests::conformance::RealPostgres;
 use pgweir_tests::{LIMIT, LocalPostgres};
 use trace::Trace;
 
 use crate::suite::rt::{self, Config, Pool};
 
 /// Runs a test on the runtime. The test itself runs on the calling thread. Where the runtime has others, it may block
-/// (on a server that stops, say) while the pool goes on working; where it has none, what has to go on meanwhile needs
-/// [`rt::off_thread`].
+/// (on a server that stops, say) while the pool goes on working; where it has none, everything else waits meanwhile, so
+/// that a test may not wait for the pool by blocking.
 ///
 /// # Panics
 /// If the test does, or if it has not ended within a minute and a half; then with what the pool did last.
@@ -26,7 +26,8 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Trace) -> F) {
     let trace = Trace::new();
     let _installed = trace.install();
     let watched = trace.clone();
-    let test = test(trace);
+    // On the heap: it can be large, and a runtime's block_on may move it several times.
+    let test = Box::pin(test(trace));
     crate::block_on(async {
         if rt::timeout(Duration::from_secs(90), test).await.is_err() {
             panic!("the test hangs; the pool's last events:\n{}", watched.tail(60));
@@ -36,8 +37,7 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Trace) -> F) {
 
 /// A server for all tests of a binary that do it no harm. (Its watcher ends it after the last test.)
 pub fn server() -> &'static LocalPostgres {
-    static SERVER: OnceLock<LocalPostgres> = OnceLock::new();
-    SERVER.get_or_init(|| LocalPostgres::builder().max_connections(300).start().expect("a server"))
+    RealPostgres.server()
 }
 
 /// A name that no other test has, to find a pool's backends by.
@@ -90,4 +90,18 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Out
 #[track_caller]
 pub fn backends(server: &LocalPostgres, application_name: &str) -> Vec<u32> {
     server.backends(application_name).expect("the server answers").into_iter().map(|backend| backend.pid).collect()
+}
+
+/// Waits until a server sees so many connections of this name, while the runtime goes on.
+#[track_caller]
+pub fn wait_for_backends(server: &LocalPostgres, application_name: &str, count: usize) -> impl Future<Output = ()> {
+    let what = format!("{count} backends of {application_name}");
+    let caller = std::panic::Location::caller();
+    async move {
+        let end = Instant::now() + LIMIT;
+        while backends(server, application_name).len() != count {
+            assert!(Instant::now() < end, "{what}: not within {LIMIT:?} ({caller})");
+            rt::sleep(Duration::from_millis(3)).await;
+        }
+    }
 }

@@ -7,7 +7,9 @@ use crate::suite::rt::{self, AcquireError, Pool};
 use pgweir_tests::LocalPostgres;
 
 use super::outage::{hurried, ms};
-use crate::suite::common::{backends, config, in_this_binary, open, open_lazy, run, server, unique, until};
+use crate::suite::common::{
+    backends, config, in_this_binary, open, open_lazy, run, server, unique, until, wait_for_backends,
+};
 
 /// PEERS 22: a lease is dropped on a thread that knows of no runtime, clean and in the middle of a query; the
 /// connection comes back all the same.
@@ -51,9 +53,9 @@ fn a_dropped_pool_leaves_no_backend() {
                 true => thread::spawn(move || drop(clone)).join().expect("no panic"),
                 false => drop(clone),
             }
-            server().wait_for_backends(&name, 1);
+            wait_for_backends(server(), &name, 1).await;
             drop(lease);
-            server().wait_for_backends(&name, 0);
+            wait_for_backends(server(), &name, 0).await;
         }
     });
 }
@@ -76,7 +78,7 @@ fn a_shutdown_deadline_is_enforced() {
         let forced = trace.named("pgweir.shutdown.forced").remove(0);
         assert!(forced.field("location").contains("lifecycle.rs"), "{forced}");
         held.batch_execute("SELECT 1").await.expect_err("cut off");
-        server().wait_for_backends(&name, 0);
+        wait_for_backends(server(), &name, 0).await;
         assert!(matches!(pool.get().await, Err(AcquireError::Closed)));
     });
 }
@@ -105,7 +107,7 @@ fn a_cancelled_shutdown_goes_on() {
         let (second, third) = (second.await.expect("no panic"), third.await.expect("no panic"));
         assert_eq!(second, third);
         assert_eq!((second.finished, second.forced), (1, 0));
-        server().wait_for_backends(&name, 0);
+        wait_for_backends(server(), &name, 0).await;
     });
 }
 
@@ -140,13 +142,13 @@ fn two_pools_keep_out_of_each_others_way() {
         let first = open(hurried(config(&other.url(), &a).min_size(2).max_size(2))).await;
         let second = open(config(&server().url(), &b).min_size(2).max_size(2)).await;
         let twin = open(config(&server().url(), &b).min_size(2).max_size(2)).await;
-        server().wait_for_backends(&b, 4);
+        wait_for_backends(server(), &b, 4).await;
         other.crash().expect("it crashes");
         let _held = [second.get().await.expect("a connection"), second.get().await.expect("a connection")];
         twin.get().await.expect("a connection").batch_execute("SELECT 1").await.expect("it works");
         assert!(matches!(first.get().await, Err(AcquireError::Unavailable(_))));
         twin.close().await;
-        server().wait_for_backends(&b, 2);
+        wait_for_backends(server(), &b, 2).await;
         assert!(!second.is_closed() && second.status().active == 2);
         other.start_again().expect("it starts");
         until("the first is back", || first.try_get().is_ok()).await;
@@ -165,7 +167,7 @@ fn rapid_shutdowns_leave_nothing() {
             assert_eq!(a, b);
             assert_eq!(pool.status().total, 0);
         }
-        server().wait_for_backends(&name, 0);
+        wait_for_backends(server(), &name, 0).await;
     });
 }
 

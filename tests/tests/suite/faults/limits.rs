@@ -9,7 +9,7 @@ use pgweir_core::pool::Status;
 use pgweir_tests::{Auth, LocalPostgres, Proxy};
 
 use super::outage::{hurried, ms, unavailable};
-use crate::suite::common::{config, open, open_lazy, run, server, unique};
+use crate::suite::common::{config, open, open_lazy, run, server, unique, wait_for_backends};
 
 const FAILED: &str = "pgweir.connection.failed";
 
@@ -176,7 +176,7 @@ fn a_permanent_fault_ends_opening_at_once() {
         }
         let logins = server.log().matches("password authentication failed").count();
         assert!(logins <= 2, "min_size connects at once, no retry: {logins}");
-        server.wait_for_backends("permanent", 0);
+        wait_for_backends(&server, "permanent", 0).await;
     });
 }
 

@@ -10,7 +10,7 @@ use pgweir_tests::{Direction, LocalPostgres, Proxy, Script, ScriptedServer, Sign
 
 use super::load::{Load, Request};
 use crate::suite::common::trace::Trace;
-use crate::suite::common::{config, open, open_lazy, run, server, until};
+use crate::suite::common::{config, open, open_lazy, run, server, until, wait_for_backends};
 
 const LOST: &str = "pgweir.connectivity.lost";
 const SCHEDULED: &str = "pgweir.reconnect.scheduled";
@@ -123,9 +123,10 @@ fn a_crashed_backend_takes_its_siblings_along_but_no_caller() {
             let mut sibling = sibling;
             async move { sibling.batch_execute("SELECT pg_sleep(60)").await }
         });
-        server.wait_until("the sibling sleeps", || {
+        until("the sibling sleeps", || {
             server.backends("crashed-backend").expect("the list").iter().any(|b| b.query.contains("pg_sleep"))
-        });
+        })
+        .await;
         assert!(server.kill_backend(victim, Signal::KILL).expect("killed"));
         let error = running.await.expect("no panic").expect_err("its backend is gone");
         assert!(error.is_closed(), "{error}");
@@ -329,7 +330,7 @@ fn a_crash_loop_is_survived() {
         assert!(attempts < 100, "{attempts} connects for 4 outages");
         assert!(trace.count(FAILED) > 0);
         assert_eq!(pool.close().await.forced, 0);
-        server.wait_for_backends("loop", 0);
+        wait_for_backends(&server, "loop", 0).await;
     });
 }
 

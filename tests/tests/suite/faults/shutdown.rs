@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::suite::common::{config, open, run, server, unique, until};
+use crate::suite::common::{config, open, run, server, unique, until, wait_for_backends};
 use crate::suite::rt;
 
 /// The socket alone is not enough: a backend in the middle of a query does not notice that its client is gone.
@@ -19,6 +19,6 @@ fn a_query_that_a_shutdown_cuts_off_is_stopped_on_the_server() {
         assert_eq!((report.finished, report.forced), (0, 1));
         let error = query.await.expect("no panic").expect_err("cut off");
         assert!(error.to_string().contains("the pool cut it off"), "{error}");
-        server.wait_for_backends(&name, 0);
+        wait_for_backends(server, &name, 0).await;
     });
 }

@@ -330,7 +330,7 @@ fn dead_idle_connections_are_replaced_unseen() {
             }
             let are_gone =
                 || crate::suite::common::backends(server(), "acquire-dead").iter().all(|pid| !before.contains(pid));
-            server().wait_until("the backends end", are_gone);
+            until("the backends end", are_gone).await;
             let callers: Vec<_> = (0..10)
                 .map(|n| {
                     let pool = pool.clone();
@@ -357,9 +357,10 @@ fn discarded_leases() {
         let mut client = pool.get().await.unwrap();
         let pid = pid(&mut client).await;
         client.discard();
-        server().wait_until("its backend ends", || {
+        until("its backend ends", || {
             !crate::suite::common::backends(server(), "acquire-discard").contains(&(pid as u32))
-        });
+        })
+        .await;
         until("min_size is restored", || pool.status().idle == 2).await;
         let recycled = trace.wait("pgweir.connection.recycled", 1).await;
         assert_eq!(recycled.field("reason"), "discarded");

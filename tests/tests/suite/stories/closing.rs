@@ -10,7 +10,7 @@ use pgweir_tests::{Direction, Scope};
 use tracing::Level;
 
 use super::{backends, named, pid, proxied};
-use crate::suite::common::{open, open_lazy, run, server, until};
+use crate::suite::common::{open, open_lazy, run, server, until, wait_for_backends};
 
 /// A waiting acquire in a task of its own.
 fn waiter(pool: &Pool) -> rt::Task<Result<(), AcquireError>> {
@@ -85,7 +85,7 @@ fn the_deadline_is_enforced() {
         assert!(lines.iter().all(names) && forced[0].number("held_ms") >= 100, "{forced:?}");
         let error = query.await.unwrap().unwrap_err();
         assert!(error.is_closed(), "{error}");
-        server().wait_for_backends("close-deadline", 0);
+        wait_for_backends(server(), "close-deadline", 0).await;
         // the lease is still in somebody's hands; using and returning it does no harm.
         assert!(idle.query_one("SELECT 1", &[]).await.unwrap_err().is_closed());
         drop(idle);
@@ -146,7 +146,7 @@ fn a_cancelled_close_goes_on() {
         assert!(pool.is_closed());
         drop(held);
         trace.wait("pgweir.shutdown.done", 1).await;
-        server().wait_for_backends("close-cancelled", 0);
+        wait_for_backends(server(), "close-cancelled", 0).await;
         let report = pool.close().await;
         assert_eq!((report.finished, report.forced), (1, 0));
     });
@@ -180,14 +180,14 @@ fn before_ready() {
         let report = pool.close().await;
         assert_eq!((report.finished, report.forced, report.rejected), (0, 0, 1));
         assert!(matches!(waiting.await.unwrap(), Err(AcquireError::Closed)));
-        server().wait_for_backends("close-early", 0);
+        wait_for_backends(server(), "close-early", 0).await;
         let states: Vec<String> =
             trace.named("pgweir.state.changed").iter().map(|e| e.field("to").to_owned()).collect();
         assert_eq!(states, ["ShuttingDown", "Terminated"]);
         // At once, before anything has happened.
         let pool = open_lazy(named("close-early"));
         assert_eq!(pool.close().await.forced, 0);
-        server().wait_for_backends("close-early", 0);
+        wait_for_backends(server(), "close-early", 0).await;
     });
 }
 
@@ -202,12 +202,12 @@ fn the_last_handle() {
         drop(pool);
         clone.get().await.unwrap().query_one("SELECT 1", &[]).await.expect("a handle is left");
         drop(clone);
-        server().wait_for_backends("close-handle", 1);
+        wait_for_backends(server(), "close-handle", 1).await;
         let own = pid(&mut lease).await;
         assert_eq!(crate::suite::common::backends(server(), "close-handle"), [own as u32]);
         drop(lease);
         trace.wait("pgweir.shutdown.done", 1).await;
-        server().wait_for_backends("close-handle", 0);
+        wait_for_backends(server(), "close-handle", 0).await;
     });
 }
 

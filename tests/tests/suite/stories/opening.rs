@@ -12,7 +12,7 @@ use pgweir_tests::{Direction, ProxyStats};
 use tracing::Level;
 
 use super::{backends, named, proxied};
-use crate::suite::common::{open, open_lazy, run, server, until};
+use crate::suite::common::{open, open_lazy, run, server, until, wait_for_backends};
 
 /// with the defaults, two connections, ready and healthy, and one event that says so.
 #[test]
@@ -134,7 +134,7 @@ fn a_dropped_opening_leaves_nothing() {
         let looking = until("connects are under way", || proxy.stats().accepted.len() == 3);
         assert!(rt::unless(looking, opening).await.is_none(), "too fast to be dropped");
         until("the proxy has no connection", || proxy.stats().open == 0).await;
-        server().wait_for_backends("opening-dropped", 0);
+        wait_for_backends(server(), "opening-dropped", 0).await;
         assert_eq!(proxy.stats().accepted.len(), 3);
     });
 }
@@ -213,7 +213,7 @@ fn an_empty_pool() {
         assert!(matches!(pool.try_get(), Err(AcquireError::WouldBlock)));
         pool.get().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
         until("the connection is reaped", || pool.status().total == 0).await;
-        server().wait_for_backends("opening-empty", 0);
+        wait_for_backends(server(), "opening-empty", 0).await;
         assert_eq!(pool.health().status, Status::Healthy);
     });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{elapse, named, pid, proxied};
 use crate::suite::common::sampler::Sampler;
-use crate::suite::common::{backends, open, run, server, until};
+use crate::suite::common::{backends, open, run, server, until, wait_for_backends};
 use crate::suite::rt;
 
 /// a connection serves max_queries, then another takes its place; never under a caller, however many he sends.
@@ -105,7 +105,7 @@ fn by_idle_time() {
         assert!(waited >= idle && waited < idle + Duration::from_secs(2), "{waited:?}");
         until("it is at min_size", || pool.status().total == 2).await;
         elapse(idle * 2).await;
-        server().wait_for_backends("recycle-idle", 2);
+        wait_for_backends(server(), "recycle-idle", 2).await;
         assert_eq!((pool.status().idle, pool.stats().opened), (2, 5), "nothing is opened and closed for its own sake");
         assert_eq!(kept.len(), 2);
     });
@@ -141,7 +141,7 @@ fn a_failed_replacement() {
         let first = backends(server(), "recycle-failed");
         proxy.refuse();
         trace.wait("pgweir.connectivity.lost", 1).await;
-        server().wait_for_backends("recycle-failed", 0);
+        wait_for_backends(server(), "recycle-failed", 0).await;
         proxy.listen().unwrap();
         trace.wait("pgweir.connectivity.recovered", 1).await;
         until("min_size is restored", || pool.status().idle >= 2).await;

@@ -11,7 +11,7 @@ use pgweir_core::pool::{Status, WaitPhase};
 
 use super::{backends, elapse, named, pid};
 use crate::suite::common::sampler::Sampler;
-use crate::suite::common::{open, run, server, until};
+use crate::suite::common::{open, run, server, until, wait_for_backends};
 
 /// Tasks that query all the time until told to stop; each gives the number of its queries, and none may fail.
 struct Load {
@@ -103,13 +103,13 @@ fn resized_while_lent() {
         }
         drop(leases.split_off(2));
         until("what came back is closed", || pool.status().total == 2).await;
-        server().wait_for_backends("resize-lent", 2);
+        wait_for_backends(server(), "resize-lent", 2).await;
         assert!(matches!(pool.try_get(), Err(AcquireError::WouldBlock)));
         drop(leases);
         until("the rest is idle", || pool.status().idle == 2).await;
         pool.resize(0, 1);
         until("an idle one goes at once", || pool.status().total == 1).await;
-        server().wait_for_backends("resize-lent", 1);
+        wait_for_backends(server(), "resize-lent", 1).await;
     });
 }
 

@@ -8,7 +8,7 @@ use pgweir_core::pool::CloseReason;
 
 use super::{backends, named};
 use crate::suite::common::sampler::Sampler;
-use crate::suite::common::{open, run, server, until};
+use crate::suite::common::{open, run, server, until, wait_for_backends};
 use crate::suite::rt;
 
 /// the user's story, number by number.
@@ -51,7 +51,7 @@ fn the_story() {
         assert_eq!((stats.idle, stats.total_acquisitions), (2, 5));
         let closed: Vec<(CloseReason, u64)> = stats.closed.iter().map(|by| (by.reason, by.count)).collect();
         assert_eq!(closed, [(CloseReason::IdleTimeout, 3)]);
-        server().wait_for_backends("stats-story", 2);
+        wait_for_backends(server(), "stats-story", 2).await;
         let shrunk = trace.wait("pgweir.pool.shrunk", 1).await;
         assert_eq!((shrunk.number("from"), shrunk.number("to")), (5, 2));
         assert!(trace.named("pgweir.connection.recycled").iter().all(|event| event.field("reason") == "idle_timeout"));

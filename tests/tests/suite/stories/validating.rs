@@ -8,7 +8,7 @@ use pgweir_tests::{Proxy, Signal};
 
 use super::{elapse, named, pid, proxied};
 use crate::suite::common::trace::Trace;
-use crate::suite::common::{open, run, server, until};
+use crate::suite::common::{open, run, server, until, wait_for_backends};
 
 /// Bytes that reach the server while an acquire and its release happen.
 async fn cost(proxy: &Proxy, pool: &Pool) -> u64 {
@@ -100,6 +100,6 @@ fn a_failed_check_is_no_error() {
         assert_eq!(failed.len(), 1, "{}", trace.tail(30));
         assert_eq!((failed[0].level, failed[0].field("class")), (tracing::Level::WARN, "Transient"));
         assert!(failed[0].field("cause").contains("timed out"), "{}", failed[0]);
-        server().wait_for_backends("validate-failed", 1);
+        wait_for_backends(server(), "validate-failed", 1).await;
     });
 }

@@ -1,0 +1,7 @@
+//! The server, through its [`Host`] interface: by a client of its own codec, and by pgweir's connection machine.
+
+mod core;
+
+use pgweir_core::time::Instant;
+
+const T0: Instant = Instant::ZERO;

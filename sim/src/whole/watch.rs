@@ -1,0 +1,198 @@
+//! The whole-stack oracle: what a pool owes its callers and its server, judged by what callers and server saw.
+//!
+//! It never asks the pool. It is told what each caller asks for and gets, and looks at the server's own list of sessions;
+//! the pool's counters are compared with these only at the end. (The machine's events and actions are judged a second
+//! time, by the oracle of the machine-level runs, from the journal that the pool under test recorded.)
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgweir_core::config::PoolConfig;
+use pgweir_core::time::Instant;
+
+use crate::oracle::{Verdict, Violation, ensure};
+
+/// How long an answer that is there may take to be seen by a caller: tasks run at once in virtual time.
+const NOTICE: Duration = Duration::from_millis(1);
+/// Who overtook whom so soon after a connection died is not judged: a caller that was given a dead one goes back to the
+/// head of the queue, and others may have been served at the same moment.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// What is known of the run.
+#[derive(Debug)]
+pub(super) struct Watch {
+    config: PoolConfig,
+    /// How late timers may be.
+    late: Duration,
+    waiting: BTreeMap<CallId, Waiting>,
+    /// Who holds which session.
+    held: BTreeMap<i32, Holding>,
+    /// When the last connection died or the network failed.
+    trouble: Option<Instant>,
+    /// Requests granted, for the pool's own count.
+    pub(super) granted: u64,
+    /// Leases given back, or lost with their caller.
+    pub(super) returned: u64,
+}
+
+/// One request; later ones have larger numbers.
+pub(super) type CallId = u64;
+
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    deadline: Instant,
+    /// When somebody who came later was served.
+    overtaken: Option<(Instant, CallId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holding {
+    call: CallId,
+    since: Instant,
+}
+
+/// A session as the server shows it at the moment of a grant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// When it began.
+    pub(super) since: Instant,
+    /// Whether it waits for a query, outside any transaction.
+    pub(super) is_ready: bool,
+    /// Settings that an earlier user left behind.
+    pub(super) is_clean: bool,
+}
+
+impl Watch {
+    pub(super) fn new(config: &PoolConfig, late: Duration) -> Self {
+        Watch {
+            config: config.clone(),
+            late,
+            waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
+            trouble: None,
+            granted: 0,
+            returned: 0,
+        }
+    }
+
+    /// A connection died, or the network did something.
+    pub(super) fn trouble(&mut self, now: Instant) {
+        self.trouble = Some(now);
+    }
+
+    pub(super) fn asks(&mut self, now: Instant, call: CallId, patience: Duration) {
+        let waiting = Waiting { since: now, deadline: now + patience, overtaken: None };
+        self.waiting.insert(call, waiting);
+    }
+
+    /// A caller got a connection; `seen` is its session on the server, if the server still has it.
+    pub(super) fn granted(&mut self, now: Instant, call: CallId, pid: i32, seen: Option<Seen>) -> Verdict {
+        self.granted += 1;
+        let Some(asked) = self.waiting.remove(&call) else {
+            ensure!(false, "One answer", "request {call} was granted twice, or after it was dropped");
+            return Ok(());
+        };
+        self.in_time(now, call, &asked)?;
+        self.in_turn(now, call, &asked)?;
+        if let Some(holder) = self.held.insert(pid, Holding { call, since: now }) {
+            let Holding { call: other, since } = holder;
+            ensure!(false, "One holder", "request {call} got session {pid}, which request {other} has since {since:?}");
+        }
+        let Some(seen) = seen else { return Ok(()) };
+        ensure!(seen.is_ready, "Sound", "request {call} got session {pid} in the middle of a query or a transaction");
+        ensure!(seen.is_clean, "Sound", "request {call} got session {pid} with settings of an earlier user");
+        let lifetime = self.config.max_connection_lifetime();
+        let age = now - seen.since;
+        ensure!(
+            lifetime.is_zero() || age <= lifetime + self.late + NOTICE,
+            "Fresh",
+            "request {call} got session {pid} at the age of {age:?}"
+        );
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, now: Instant, call: CallId) -> Verdict {
+        match self.waiting.remove(&call) {
+            Some(asked) => self.in_time(now, call, &asked),
+            None => {
+                ensure!(false, "One answer", "request {call} was refused and had its answer already");
+                Ok(())
+            }
+        }
+    }
+
+    /// A caller drops its request, wherever it is.
+    pub(super) fn dropped(&mut self, call: CallId) {
+        self.waiting.remove(&call);
+    }
+
+    /// A caller gives its connection back.
+    pub(super) fn returns(&mut self, call: CallId, pid: i32) -> Verdict {
+        self.returned += 1;
+        let holder = self.held.remove(&pid).map(|holding| holding.call);
+        ensure!(holder == Some(call), "One holder", "request {call} gives session {pid} back, which {holder:?} has");
+        Ok(())
+    }
+
+    /// A query's answer.
+    pub(super) fn answered(&self, call: CallId, expected: i64, got: i64) -> Verdict {
+        ensure!(expected == got, "Sound", "request {call} asked for {expected} and was answered {got}");
+        Ok(())
+    }
+
+    /// Looks for what should have happened by now, and at the server's sessions of the pool.
+    pub(super) fn look(&self, now: Instant, sessions: usize, most: usize) -> Verdict {
+        let late = self.late + NOTICE;
+        let overdue = self.waiting.iter().find(|(_, asked)| now > asked.deadline + late);
+        if let Some((call, asked)) = overdue {
+            ensure!(false, "One answer", "request {call} has no answer at its deadline {:?}", asked.deadline);
+        }
+        ensure!(sessions <= most, "Cap", "{sessions} sessions on the server, {most} are allowed");
+        Ok(())
+    }
+
+    /// Who still waits.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn in_time(&self, now: Instant, call: CallId, asked: &Waiting) -> Verdict {
+        let limit = asked.deadline + self.late + NOTICE;
+        ensure!(now <= limit, "One answer", "request {call} was answered at {now:?}, due at {:?}", asked.deadline);
+        Ok(())
+    }
+
+    /// First come, first served.
+    fn in_turn(&mut self, now: Instant, call: CallId, asked: &Waiting) -> Verdict {
+        let calm = |at: Instant| self.trouble.is_none_or(|trouble| at - trouble > AFTERMATH || trouble > at);
+        if let Some((at, other)) = asked.overtaken.filter(|(at, _)| now - *at > NOTICE && calm(*at)) {
+            ensure!(false, "FIFO", "request {call} waited while {other}, which came later, was served at {at:?}");
+        }
+        let earlier = self.waiting.range_mut(..call).filter(|(_, other)| other.since < asked.since);
+        for (_, other) in earlier {
+            other.overtaken.get_or_insert((now, call));
+        }
+        Ok(())
+    }
+}
+
+/// The first thing that was wrong.
+#[derive(Debug, Default)]
+pub(super) struct FirstWrong(Option<(Instant, Violation)>);
+
+impl FirstWrong {
+    pub(super) fn note(&mut self, now: Instant, verdict: Verdict) {
+        if let (Err(violation), None) = (verdict, &self.0) {
+            self.0 = Some((now, violation));
+        }
+    }
+
+    pub(super) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn take(&mut self) -> Option<(Instant, Violation)> {
+        self.0.take()
+    }
+}
