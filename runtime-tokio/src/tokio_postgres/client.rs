@@ -4,14 +4,13 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use pgweir_core::manager::Session;
+use pgweir_core::manager::{Gate, Session};
 use pgweir_core::pool::Fault;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, SimpleQueryMessage, Statement};
 
 use super::cache::StatementCache;
 use super::cancel::{CancelToken, Canceller};
-use super::drain::Leftover;
 use super::fault;
 use super::link::Link;
 use super::transaction::{Transaction, TransactionBuilder};
@@ -23,7 +22,8 @@ pub struct ClientWrapper {
     pub(super) link: Link,
     pub(super) client: tokio_postgres::Client,
     pub(super) canceller: Arc<Canceller>,
-    pub(super) leftover: Leftover,
+    /// Of the lease that ended last, if its cancel tokens were used.
+    pub(super) used_gate: Option<Arc<Gate>>,
     pub(super) took_writes: bool,
     /// The statements that [`prepare_cached`](ClientWrapper::prepare_cached) keeps.
     pub statement_cache: Arc<StatementCache>,

@@ -2,10 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pgweir_core::manager::Gate;
 use pgweir_core::pool::{Fault, FaultClass};
 use tokio_postgres::error::SqlState;
 
@@ -21,19 +19,12 @@ const NEXT_GRACE: Duration = Duration::from_millis(1);
 /// A server that does not react is asked less and less often.
 const MAX_GRACE: Duration = Duration::from_millis(100);
 
-/// What a lease's end left to be waited for.
-#[derive(Default)]
-pub(super) struct Leftover {
-    /// The gate of cancel tokens that were used.
-    pub(super) gate: Option<Arc<Gate>>,
-}
-
 /// Waits for what is still to come, cancels what still runs, rolls back what is open. When it has returned, no cancel
 /// request is on its way to the connection.
 ///
 /// The caller has a deadline: it drops the future, and must not use the connection after that.
 pub(super) async fn settle(client: &mut ClientWrapper) -> Result<(), Fault> {
-    if let Some(gate) = client.leftover.gate.take() {
+    if let Some(gate) = client.used_gate.take() {
         poll_fn(|cx| gate.poll_quiet(cx)).await?;
     }
     if answered(client).await? {

@@ -20,7 +20,7 @@ use super::cache::StatementCache;
 use super::cancel::Canceller;
 use super::client::ClientWrapper;
 use super::connector::{Connect, Tls};
-use super::drain::{self, Leftover};
+use super::drain;
 use super::fault;
 use super::link::Link;
 use super::traffic::Traffic;
@@ -149,8 +149,8 @@ impl Manager {
             gate: Mutex::default(),
         };
         let statement_cache = Arc::new(StatementCache::new(self.statements));
-        let (canceller, leftover) = (Arc::new(canceller), Leftover::default());
-        let mut client = ClientWrapper { link, client, canceller, leftover, took_writes: true, statement_cache };
+        let canceller = Arc::new(canceller);
+        let mut client = ClientWrapper { link, client, canceller, used_gate: None, took_writes: true, statement_cache };
         let facts = self.set_up(&mut client).await?;
         Ok((client, facts))
     }
@@ -183,10 +183,8 @@ impl Manager {
 
     /// What the pool asked of a session itself is not counted as its user's, and leaves nothing open.
     fn at_rest(&self, client: &ClientWrapper, class: FaultClass, otherwise: &str) -> Result<(), Fault> {
-        match self.state(client)? {
-            (true, _) => Ok(()),
-            (false, _) => Err(Fault::new(class, otherwise)),
-        }
+        let (clean, _) = self.state(client)?;
+        if clean { Ok(()) } else { Err(Fault::new(class, otherwise)) }
     }
 
     /// Whether the session is clean, and how many requests it has served since the last look.
@@ -239,10 +237,10 @@ impl pgweir_core::manager::Manager for Manager {
     }
 
     fn returned(&self, client: &mut ClientWrapper) -> Returned {
-        client.leftover.gate = client.canceller.end_lease();
+        client.used_gate = client.canceller.end_lease();
         match self.state(client) {
             Ok((clean, queries)) => {
-                let fate = if clean && client.leftover.gate.is_none() { Fate::Clean } else { Fate::Dirty };
+                let fate = if clean && client.used_gate.is_none() { Fate::Clean } else { Fate::Dirty };
                 Returned { fate, queries, fault: None }
             }
             Err(fault) => {
