@@ -2,6 +2,12 @@
 //!
 //! Timeouts, host order, retries and races stay in this crate, where the simulator tests them; a runtime only opens
 //! sockets, tells the time and polls futures.
+//!
+#![doc = include_str!("../docs/runtime.md")]
+//! ```
+#![doc = include_str!("../docs/own_runtime.rs")]
+//! ```
+#![doc = include_str!("../docs/runtime_end.md")]
 
 use std::fmt::Debug;
 use std::future::Future;

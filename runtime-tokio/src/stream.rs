@@ -35,6 +35,18 @@ impl TokioStream {
         };
         Ok(TokioStream { socket: Arc::new(socket) })
     }
+
+    /// The same socket once more, to look at it or to end it: only one of the two may be polled.
+    #[cfg(feature = "tokio-postgres")]
+    pub(crate) fn share(&self) -> Self {
+        TokioStream { socket: Arc::clone(&self.socket) }
+    }
+
+    /// Reads without asking tokio, which hears of what has arrived only when its reactor turns.
+    #[cfg(feature = "tokio-postgres")]
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.socket.raw()).read(buffer)
+    }
 }
 
 impl Socket {

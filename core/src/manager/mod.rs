@@ -1,7 +1,10 @@
 //! What a pool can pool.
 //!
-//! The pool decides *when* to connect, check, reset and close; a [`Manager`] knows *how*. `client::Postgres` is the one
-//! that speaks PostgreSQL; bring another driver by implementing this trait.
+#![doc = include_str!("../../docs/manager.md")]
+
+mod dial;
+mod gate;
+mod session;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +14,9 @@ use std::task::{Context, Poll};
 use crate::pool::{Fate, Fault, HostId, ResetHow, ServerFacts};
 use crate::runtime::Abort;
 use crate::time::Instant;
+pub use dial::{dial, shortly_before};
+pub use gate::{Gate, Pass};
+pub use session::Session;
 
 /// Opens, checks, resets and closes one kind of connection.
 ///
@@ -63,6 +69,17 @@ pub trait Manager: Send + Sync + 'static {
     /// Closes in an orderly way (PostgreSQL: Terminate) and waits until the peer has closed too, so that the slot is
     /// not given away while the server still counts the session.
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// How many hosts [`connect`](Manager::connect) can be asked for, by index from 0. Default: 1.
+    fn hosts(&self) -> u16 {
+        1
+    }
+
+    /// Whether a cleanly returned connection needs [`reset`](Manager::reset) too, with [`ResetHow::Policy`], before it
+    /// is lent again. Default: no.
+    fn resets(&self) -> bool {
+        false
+    }
 
     /// A handle that cuts the connection while somebody else holds it, for the deadline of a shutdown. `None` if this
     /// kind has none: then a lease that outlives the shutdown keeps its connection open.
