@@ -187,14 +187,12 @@ impl HostNet {
     pub fn connections(&self) -> usize {
         let state = self.net.lock_state();
         let links = state.links.values();
-        links
-            .filter(|link| link.machine == self.machine && !link.client.gone && link.client.phase == Phase::Open)
-            .count()
+        links.filter(|link| link.machine == self.machine && link.client.is_open()).count()
     }
 
     /// Whether a client still holds this connection.
     pub(crate) fn is_held(&self, link: super::LinkId) -> bool {
-        self.net.lock_state().links.get(&link).is_some_and(|link| !link.client.gone)
+        self.net.lock_state().links.get(&link).is_some_and(|link| !link.client.gone && !link.client.aborted)
     }
 
     /// Whether the client's kernel knows that this connection has ended, so that a look at the socket shows it.

@@ -314,6 +314,11 @@ impl Link {
 }
 
 impl ClientEnd {
+    /// Whether somebody holds it, and could use it as far as its kernel knows.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open && !self.gone && !self.aborted
+    }
+
     /// The connection is over, as far as the client's kernel is concerned.
     pub(super) fn fail(&mut self, kind: io::ErrorKind, wakes: &mut Vec<Waker>) {
         if !matches!(self.phase, Phase::Failed(_)) {

@@ -161,6 +161,12 @@ impl Postgres {
         self.links.iter().filter_map(|(id, link)| link.session().map(|session| view(*id, session))).collect()
     }
 
+    /// The session of a process.
+    pub fn session_of(&self, pid: i32) -> Option<SessionView> {
+        let id = self.pids.get(&pid)?;
+        self.links.get(id)?.session().map(|session| view(*id, session))
+    }
+
     /// The process ids of its sessions, and their connections, the oldest connection first.
     pub(crate) fn session_links(&self) -> impl Iterator<Item = (i32, LinkId)> + '_ {
         self.links.iter().filter_map(|(id, link)| link.session().map(|session| (session.pid, *id)))

@@ -161,7 +161,7 @@ impl Judge<'_> {
                 }
             }
             Action::Notice(notice) => {
-                let within = now <= Instant::ZERO + self.world.scenario.duration;
+                let within = now < Instant::ZERO + self.world.scenario.duration;
                 if within && matches!(**notice, Notice::StateChanged { .. }) {
                     self.record.states_within += 1;
                 }

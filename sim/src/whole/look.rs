@@ -32,6 +32,8 @@ pub(super) struct Look {
     sessions: BTreeMap<Key, Known>,
     soonest: Duration,
     patience: Duration,
+    /// The pool's process does not run.
+    pub(super) asleep: bool,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ impl Look {
             // Two connects of a jittered schedule, a login's time apart.
             soonest: soonest.mul_f64((1.0 - config.backoff_jitter()) * 0.99),
             patience: config.connect_timeout() + config.close_timeout() + config.reset_timeout(),
+            asleep: false,
         }
     }
 
@@ -125,7 +128,7 @@ impl Look {
             watch.trouble(now);
         }
         self.sessions.retain(|key, known| known.seen || servers[key.0].net().is_held(known.link));
-        if usable {
+        if usable && !self.asleep {
             record.outage_ends(now)
         } else {
             record.outage_begins(now)

@@ -2,6 +2,8 @@
 
 use std::future::pending;
 use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgweir_core::client::Error;
@@ -11,8 +13,10 @@ use pgweir_core::time::Instant;
 use super::look::{self, Key};
 use super::watch::CallId;
 use super::{Shared, world::World};
+use crate::Server;
 use crate::rng::Rng;
 use crate::scenario::{Group, Scenario};
+use crate::server::Answer;
 use crate::stack::Lease;
 use crate::wish::{End, Wish, Wisher, patience};
 
@@ -28,6 +32,17 @@ const MOST_QUERIES: u64 = 20;
 const PORTION: NonZero<u32> = NonZero::new(100).expect("not zero");
 /// The stream of what callers do with their connections.
 const USES: u64 = 7 << 40;
+
+/// What a caller writes. Standbys do not replicate in here, so there is no table behind it.
+const WRITE: &str = "INSERT INTO written VALUES (1)";
+
+/// Has the server take writes while it may.
+pub(super) fn take_writes(server: &Server, writable: Arc<AtomicBool>) {
+    server.on(WRITE, move |_| match writable.load(Ordering::Relaxed) {
+        true => Answer::done("INSERT 0 1"),
+        false => Answer::error("25006", "cannot execute INSERT in a read-only transaction"),
+    });
+}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -240,7 +255,7 @@ impl Request {
     async fn query(&self, lease: &mut Lease, number: u64) -> Result<(), Lost> {
         let expected = (self.call << 16 | number) as i64;
         let mut uses = Rng::new(self.call, number);
-        let got: i64 = match uses.next() % 4 {
+        let got: i64 = match uses.next() % 5 {
             0 => {
                 let mut transaction = lease.transaction().await?;
                 transaction.batch_execute("SET LOCAL work_mem = '77MB'").await?;
@@ -253,12 +268,17 @@ impl Request {
                 row.get(0)
             }
             1 => {
+                lease.batch_execute(WRITE).await?;
+                expected
+            }
+            2 => {
                 let text = format!("SELECT {expected}::int8");
                 lease.query_one(&*text, &[]).await?.get(0)
             }
             _ => lease.query_one("SELECT $1::int8", &[&expected]).await?.get(0),
         };
-        self.world.note(self.world.state().watch.answered(self.call, expected, got));
+        let verdict = self.world.state().watch.answered(self.call, expected, got);
+        self.world.note(verdict);
         Ok(())
     }
 
@@ -328,8 +348,7 @@ impl Place<'_> {
     fn granted(&mut self, lease: &Lease, asked: Instant) {
         let now = self.world.now();
         let key = (usize::from(lease.host().0), lease.backend_pid());
-        let sessions = self.world.servers[key.0].sessions();
-        let seen = sessions.iter().find(|view| view.pid == key.1).map(look::seen);
+        let seen = self.world.servers[key.0].with(|server, _| server.session_of(key.1)).as_ref().map(look::seen);
         let verdict = {
             let mut state = self.world.state();
             let ended = state.look.ended(key);

@@ -1,5 +1,6 @@
 //! The timeline: what is done to the servers, the network and the pool.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pgweir_core::time::Instant;
@@ -33,13 +34,20 @@ fn happens(world: &Shared, step: &Step) {
 fn befalls_pool(world: &Shared, what: &What) {
     if let What::Suspend(suspend) = what {
         let (shared, suspend) = (world.clone(), *suspend);
-        world.state().suspensions.push(world.now());
+        {
+            let mut state = world.state();
+            state.suspensions.push(world.now());
+            state.look.asleep = true;
+        }
         if suspend.sessions == Sessions::Ended {
             for server in &world.servers {
                 server.net().reset_all();
             }
         }
-        let asleep = async move { shared.sim.suspend(suspend.lasts).await };
+        let asleep = async move {
+            shared.sim.suspend(suspend.lasts).await;
+            shared.state().look.asleep = false;
+        };
         return drop(world.sim.spawn_named("suspend", asleep));
     }
     let Some(pool) = world.state().pool.clone() else { return };
@@ -74,9 +82,13 @@ fn befalls_host(world: &Shared, number: usize, what: &What) {
     match what {
         What::Restart(restart) => server.with(|server, now| server.restart(now, restart)),
         What::Crash(crash) => server.with(|server, now| server.crash(now, crash)),
-        What::Promote => server.promote(),
+        What::Promote => {
+            server.promote();
+            world.writable[number].store(true, Ordering::Relaxed);
+        }
         What::Demote(demote) => {
             server.demote();
+            world.writable[number].store(false, Ordering::Relaxed);
             if demote.sessions == Sessions::Ended {
                 server.kill_all();
             }
@@ -147,6 +159,7 @@ pub(super) fn heal_everything(world: &World) {
     }
     if world.servers.iter().all(|server| server.with(|server, _| server.is_standby())) {
         world.servers[0].promote();
+        world.writable[0].store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a run consists of: servers, a pool, callers, a timeline, and the end.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub(super) sim: Sim,
     pub(super) scenario: Scenario,
     pub(super) servers: Vec<Server>,
+    /// Which of them take writes.
+    pub(super) writable: Vec<Arc<AtomicBool>>,
     pub(super) tape: Arc<Tape>,
     pub(super) state: Mutex<State>,
 }
@@ -59,10 +62,13 @@ pub(super) struct State {
 
 impl World {
     pub(super) fn new(sim: &Sim, scenario: &Scenario) -> Shared {
-        let servers: Vec<Server> = scenario
-            .hosts()
+        let hosts = scenario.hosts();
+        let writable: Vec<Arc<AtomicBool>> =
+            hosts.iter().map(|host| Arc::new(AtomicBool::new(host.role == HostRole::Primary))).collect();
+        let servers: Vec<Server> = hosts
             .iter()
-            .map(|host| {
+            .zip(&writable)
+            .map(|(host, writable)| {
                 let mut config = server::Config::default();
                 config.max_connections = scenario.server.max_connections;
                 config.other_sessions = scenario.server.other_sessions;
@@ -72,6 +78,7 @@ impl World {
                 let server = sim.server_as(&host.name, config);
                 timeline::set_round_trip(&server, &scenario.server.round_trip);
                 timeline::set_state(&server, scenario.server.state);
+                request::take_writes(&server, writable.clone());
                 server
             })
             .collect();
@@ -95,6 +102,7 @@ impl World {
             sim: sim.clone(),
             scenario: scenario.clone(),
             servers,
+            writable,
             tape: Arc::default(),
             state: Mutex::new(state),
         })
@@ -271,8 +279,9 @@ async fn until(world: &World, limit: Duration, condition: impl Fn() -> bool) -> 
 /// The pool's own numbers agree with what callers saw.
 pub(super) fn are_true(state: &State, acquisitions: u64, releases: u64) -> Verdict {
     let (granted, returned) = (state.watch.granted, state.watch.returned);
-    // A lease that leaked is with its caller still; the shutdown took its connection away.
-    if acquisitions < granted || releases > acquisitions || returned > releases + state.leaking {
+    // What a shutdown cut off was not given back, though its caller thinks so.
+    let cut = state.report.as_ref().map_or(0, |report| u64::from(report.forced));
+    if acquisitions < granted || releases > acquisitions || returned > releases + cut {
         let detail = format!("{granted} granted and {returned} returned, {acquisitions} and {releases} counted");
         return Err(Violation { guarantee: "True numbers", detail });
     }
