@@ -1,5 +1,7 @@
 //! `swarm`: a scenario from every seed, until one fails.
 
+mod whole;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +34,9 @@ pub(super) struct Arguments {
     /// With --seed: show every event (>), action (<) and happening (*).
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// On the whole stack: the pool, its driver and its client, on a simulated network, against the simulated PostgreSQL.
+    #[arg(long, conflicts_with_all = ["jobs", "trace"])]
+    whole_stack: bool,
     /// How many seeds are run at the same time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: u32,
@@ -72,6 +77,10 @@ impl First {
 
 impl Arguments {
     pub(super) fn run(self) -> io::Result<ExitCode> {
+        if self.whole_stack {
+            let (first, seeds) = self.seed.map_or_else(|| (self.first.seed(), self.seeds), |seed| (seed, 1));
+            return whole::run(first, seeds, self.save.as_deref());
+        }
         match self.seed {
             Some(seed) => one(seed, self.trace, self.save.as_deref()),
             None => many(self.first.seed(), self.seeds, self.jobs, self.save.as_deref()),

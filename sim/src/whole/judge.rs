@@ -11,6 +11,7 @@ use crate::Digest;
 use crate::executor::lock;
 use crate::oracle::{Oracle, Violation};
 use crate::record::Record;
+use crate::trace::{Tail, Trace};
 
 /// Everything that the pool recorded.
 #[derive(Default)]
@@ -39,6 +40,9 @@ pub(super) struct Judged {
     pub(super) events: u64,
 }
 
+/// Steps shown with a failure.
+const TAIL: usize = 40;
+
 type Wrong = (Instant, Violation);
 
 /// Runs the journal again under the eyes of the oracle.
@@ -57,19 +61,24 @@ pub(super) fn judge(world: &World) -> Result<Judged, Wrong> {
         looked: 0,
         slept: 0,
         suspensions: world.state().suspensions.clone(),
+        tail: Tail::new(TAIL),
     };
     judge.record.outages = std::mem::take(&mut world.state().record.outages);
     let mut replay = Replay::new(&journal);
     while let Some(entry) = replay.peek() {
         judge.looks_until(entry.at, replay.machine());
+        let due = judge.due(entry.at, &entry.event, replay.machine());
         let Some(step) = replay.step() else { break };
         if !step.agrees() {
             let detail =
                 format!("entry {} ({:?}) was answered otherwise: {:?}", step.number, entry.event, step.actions);
             return Err((entry.at, Violation { guarantee: "Replay", detail }));
         }
-        let verdict = judge.step(entry.at, &entry.event, step.actions, step.machine);
-        verdict.map_err(|violation| (entry.at, violation))?;
+        let verdict = judge.step(entry.at, &entry.event, &due, step.actions, step.machine);
+        if let Err(violation) = verdict {
+            world.state().last = judge.tail.into_lines();
+            return Err((entry.at, violation));
+        }
     }
     let machine = replay.machine();
     judge.looks_until(Instant::MAX, machine);
@@ -94,6 +103,7 @@ struct Judge<'a> {
     looked: usize,
     slept: usize,
     suspensions: Vec<Instant>,
+    tail: Tail,
 }
 
 impl Judge<'_> {
@@ -108,17 +118,31 @@ impl Judge<'_> {
         }
     }
 
-    fn step(&mut self, now: Instant, event: &Event, actions: &[Action], machine: &Machine) -> Result<(), Violation> {
-        while self.suspensions.get(self.slept).is_some_and(|slept| *slept <= now) {
-            self.slept += 1;
-            self.oracle.sleeps();
+    /// What was due when the event came. The driver tells the machine of an event without a tick before it, and the
+    /// answer begins with what was due; the oracle wants to know which is which.
+    fn due(&self, now: Instant, event: &Event, machine: &Machine) -> Vec<Action> {
+        let mut due = Vec::new();
+        let told = matches!(event, Event::Tick | Event::Cancel { .. });
+        if !told && machine.deadline().is_some_and(|(at, _)| at <= now) {
+            machine.clone().handle(now, Event::Tick, &mut due);
         }
-        self.oracle.event(now, event)?;
-        self.noted(now, event);
-        for action in actions {
-            self.oracle.action(now, action)?;
-            self.asked(now, action);
+        due
+    }
+
+    fn step(
+        &mut self,
+        now: Instant,
+        event: &Event,
+        due: &[Action],
+        actions: &[Action],
+        machine: &Machine,
+    ) -> Result<(), Violation> {
+        let first = actions.iter().zip(due).take_while(|(action, due)| action == due).count();
+        let (first, then) = actions.split_at(first);
+        if !first.is_empty() {
+            self.told(now, &Event::Tick, first)?;
         }
+        self.told(now, event, then)?;
         let counts = machine.counts();
         self.oracle.settled(now, counts)?;
         self.record.peak = self.record.peak.max(counts.total);
@@ -129,6 +153,22 @@ impl Judge<'_> {
                     outage.recovered.get_or_insert(now);
                 }
             });
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, now: Instant, event: &Event, actions: &[Action]) -> Result<(), Violation> {
+        self.tail.event(now, event);
+        while self.suspensions.get(self.slept).is_some_and(|slept| *slept <= now) {
+            self.slept += 1;
+            self.oracle.sleeps();
+        }
+        self.oracle.event(now, event)?;
+        self.noted(now, event);
+        for action in actions {
+            self.tail.action(now, action);
+            self.oracle.action(now, action)?;
+            self.asked(now, action);
         }
         Ok(())
     }

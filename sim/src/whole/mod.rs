@@ -8,6 +8,7 @@
 //! again, which must come to the same.
 
 mod judge;
+mod knobs;
 mod look;
 mod request;
 mod timeline;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 use crate::oracle::Violation;
 use crate::run::{Failure, Outcome};
 use crate::scenario::{Dist, Scenario};
-use crate::{Sim, expect};
+use crate::{Sim, expect, swarm};
+pub use knobs::Knobs;
 use world::World;
 
 /// Runs a scenario on the whole stack.
@@ -29,9 +31,25 @@ use world::World;
 /// # Errors
 /// A guarantee that did not hold. Expectations that did not hold are no error here: see [`Outcome::findings`].
 pub fn run_whole(scenario: &Scenario, seed: u64) -> Result<Outcome, Box<Failure>> {
+    run_whole_with(scenario, seed, &Knobs::default())
+}
+
+/// Runs a seed of the swarm on the whole stack: its scenario, its network, and how its clients log in.
+///
+/// # Errors
+/// As [`run_whole`].
+pub fn run_whole_seed(seed: u64) -> Result<Outcome, Box<Failure>> {
+    run_whole_with(&swarm::draw(seed), seed, &Knobs::draw(seed))
+}
+
+/// As [`run_whole`], with a network of its own.
+///
+/// # Errors
+/// As [`run_whole`].
+pub fn run_whole_with(scenario: &Scenario, seed: u64, knobs: &Knobs) -> Result<Outcome, Box<Failure>> {
     let slack = Dist::Uniform(std::time::Duration::ZERO, scenario.timers_late_by);
-    let sim = Sim::builder().exact_seed(seed).timer_slack(slack).build();
-    let world = World::new(&sim, scenario);
+    let sim = Sim::builder().exact_seed(seed).timer_slack(slack).path(|path| knobs.network(path)).build();
+    let world = World::new(&sim, scenario, knobs);
     let result = catch_unwind(AssertUnwindSafe(|| {
         sim.run(async |_| world::run(&world).await);
         judge::judge(&world)

@@ -12,6 +12,7 @@ use pgweir_core::pool::ShutdownReport;
 use pgweir_core::time::Instant;
 
 use super::judge::Tape;
+use super::knobs::Knobs;
 use super::look::Look;
 use super::watch::{FirstWrong, Verdict, Watch};
 use super::{Shared, request, timeline};
@@ -58,10 +59,12 @@ pub(super) struct State {
     pub(super) report: Option<ShutdownReport>,
     /// When the machine's process was stopped.
     pub(super) suspensions: Vec<Instant>,
+    /// The last steps before what was wrong.
+    pub(super) last: Vec<String>,
 }
 
 impl World {
-    pub(super) fn new(sim: &Sim, scenario: &Scenario) -> Shared {
+    pub(super) fn new(sim: &Sim, scenario: &Scenario, knobs: &Knobs) -> Shared {
         let hosts = scenario.hosts();
         let writable: Vec<Arc<AtomicBool>> =
             hosts.iter().map(|host| Arc::new(AtomicBool::new(host.role == HostRole::Primary))).collect();
@@ -75,7 +78,9 @@ impl World {
                 config.connect = scenario.server.connect.clone();
                 config.logins_at_once = scenario.server.logins_at_once;
                 config.standby = host.role == HostRole::Standby;
+                knobs.server(&mut config);
                 let server = sim.server_as(&host.name, config);
+                knobs.begin(&server, scenario.duration);
                 timeline::set_round_trip(&server, &scenario.server.round_trip);
                 timeline::set_state(&server, scenario.server.state);
                 request::take_writes(&server, writable.clone());
@@ -97,6 +102,7 @@ impl World {
             next_call: 1,
             report: None,
             suspensions: Vec::new(),
+            last: Vec::new(),
         };
         Arc::new(World {
             sim: sim.clone(),
@@ -126,9 +132,13 @@ impl World {
         self.state().wrong.take()
     }
 
-    /// The servers' last events, for a failure.
+    /// The last steps before what was wrong, or the servers' last events.
     pub(super) fn last_words(&self) -> Vec<String> {
         const MOST: usize = 30;
+        let last = std::mem::take(&mut self.state().last);
+        if !last.is_empty() {
+            return last;
+        }
         let mut all: Vec<(Instant, String)> = Vec::new();
         for server in &self.servers {
             let name = server.net().name();
