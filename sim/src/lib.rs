@@ -52,6 +52,8 @@ mod chart;
 mod executor;
 mod expect;
 pub mod fleet;
+#[doc = include_str!("../docs/outage.md")]
+pub mod guide {}
 mod model;
 pub mod net;
 mod oracle;
