@@ -17,6 +17,13 @@ use crate::trace::{Tail, Trace};
 #[derive(Default)]
 pub(super) struct Tape(Mutex<(Stream, Vec<u8>)>);
 
+impl Tape {
+    /// What there is so far.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        lock(&self.0).1.clone()
+    }
+}
+
 impl JournalSink for Tape {
     fn dump(&self, _: Dump) {}
 
@@ -47,7 +54,7 @@ type Wrong = (Instant, Violation);
 
 /// Runs the journal again under the eyes of the oracle.
 pub(super) fn judge(world: &World) -> Result<Judged, Wrong> {
-    let bytes = std::mem::take(&mut lock(&world.tape.0).1);
+    let bytes = world.tape.bytes();
     let unreadable = |detail: String| (world.now(), Violation { guarantee: "Replay", detail });
     let journal = Journal::read(&bytes).map_err(|error| unreadable(error.to_string()))?;
     if let Some(loss) = journal.loss() {
@@ -91,6 +98,20 @@ pub(super) fn judge(world: &World) -> Result<Judged, Wrong> {
     }
     let events = journal.entries().len() as u64;
     Ok(Judged { record: judge.record, stats, digest, events })
+}
+
+/// The pool's last steps up to `until`, if its journal can be read.
+pub(super) fn last_steps(bytes: &[u8], until: Instant) -> Vec<String> {
+    let Ok(journal) = Journal::read(bytes) else { return Vec::new() };
+    let mut tail = Tail::new(TAIL);
+    let mut replay = Replay::new(&journal);
+    while replay.peek().is_some_and(|entry| entry.at <= until)
+        && let Some(step) = replay.step()
+    {
+        tail.event(step.entry.at, &step.entry.event);
+        step.actions.iter().for_each(|action| tail.action(step.entry.at, action));
+    }
+    tail.into_lines()
 }
 
 struct Judge<'a> {

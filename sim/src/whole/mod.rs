@@ -59,6 +59,7 @@ pub fn run_whole_with(scenario: &Scenario, seed: u64, knobs: &Knobs) -> Result<O
         Err(Box::new(Failure { name: scenario.name.clone(), seed, at, violation, last }))
     };
     if let Some((at, violation)) = world.first_wrong() {
+        world.state().last = judge::last_steps(&world.tape.bytes(), at);
         return failed(violation, at);
     }
     let judged = match result {

@@ -38,6 +38,8 @@ fn befalls_pool(world: &Shared, what: &What) {
             let mut state = world.state();
             state.suspensions.push(world.now());
             state.look.asleep = true;
+            let now = world.now();
+            state.watch.sleeps(now, now + suspend.lasts);
         }
         if suspend.sessions == Sessions::Ended {
             for server in &world.servers {

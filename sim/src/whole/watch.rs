@@ -31,6 +31,8 @@ pub(super) struct Watch {
     held: BTreeMap<Key, Holding>,
     /// When the last connection died or the network failed.
     trouble: Option<Instant>,
+    /// Until when nothing could be done in time: the pool's process did not run.
+    asleep_until: Instant,
     /// Requests granted, for the pool's own count.
     pub(super) granted: u64,
     /// Leases given back, or lost with their caller.
@@ -73,6 +75,7 @@ impl Watch {
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             trouble: None,
+            asleep_until: Instant::ZERO,
             granted: 0,
             returned: 0,
         }
@@ -81,6 +84,12 @@ impl Watch {
     /// A connection died, or the network did something.
     pub(super) fn trouble(&mut self, now: Instant) {
         self.trouble = Some(now);
+    }
+
+    /// The process does not run until then.
+    pub(super) fn sleeps(&mut self, now: Instant, until: Instant) {
+        self.asleep_until = self.asleep_until.max(until);
+        self.trouble = Some(now.max(until));
     }
 
     pub(super) fn asks(&mut self, now: Instant, call: CallId, patience: Duration) {
@@ -150,7 +159,7 @@ impl Watch {
     /// Looks for what should have happened by now, and at the server's sessions of the pool.
     pub(super) fn look(&self, now: Instant, sessions: usize, most: usize) -> Verdict {
         let late = self.late + NOTICE;
-        let overdue = self.waiting.iter().find(|(_, asked)| now > asked.deadline + late);
+        let overdue = self.waiting.iter().find(|(_, asked)| now > asked.deadline.max(self.asleep_until) + late);
         if let Some((call, asked)) = overdue {
             ensure!(false, "One answer", "request {call} has no answer at its deadline {:?}", asked.deadline);
         }
@@ -159,7 +168,7 @@ impl Watch {
     }
 
     fn in_time(&self, now: Instant, call: CallId, asked: &Waiting) -> Verdict {
-        let limit = asked.deadline + self.late + NOTICE;
+        let limit = asked.deadline.max(self.asleep_until) + self.late + NOTICE;
         ensure!(now <= limit, "One answer", "request {call} was answered at {now:?}, due at {:?}", asked.deadline);
         Ok(())
     }
