@@ -468,6 +468,25 @@ fn the_state_follows_health_when_an_acquire_starts_a_probe() {
     assert_eq!((after.status, after.state), (Status::Unhealthy, State::Unhealthy));
 }
 
+/// The swarm, seed 1474: what might still have been found good was retired after all was judged.
+#[test]
+fn a_permanent_fault_is_told_when_the_last_connection_that_might_serve_is_retired() {
+    let ten = secs(10);
+    let pool = PoolConfig { min_size: 2, max_size: 3, max_connecting: 1, max_connection_lifetime: ten, ..config() };
+    let mut rig = Rig::ready(pool);
+    let lease = rig.lease();
+    rig.pass(ten);
+    let replacement = rig.take_connects()[0];
+    rig.release(lease, Fate::Broken);
+    let waiter = rig.acquire();
+    rig.connect_failed(replacement, Permanent);
+    assert_eq!((rig.counts().idle, rig.rejected(waiter)), (1, None), "it is retired when the broken one is closed");
+    rig.close_all();
+    assert_eq!(rig.counts().idle, 0);
+    assert!(matches!(rig.rejected(waiter), Some(Reject::Unavailable(_))), "{:?}", rig.counts());
+    assert_eq!(rig.machine.state(), State::Unhealthy);
+}
+
 #[test]
 fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     let mut rig = Rig::ready(PoolConfig { max_queries: 1, ..config() });
