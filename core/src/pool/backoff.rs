@@ -56,6 +56,8 @@ const MIN_DELAY: Duration = Duration::from_millis(1);
 pub(super) struct Link {
     /// The failure that no success has answered yet.
     fault: Option<Fault>,
+    /// Whether that is a full server's, also while it counts as an outage's.
+    full: bool,
     /// Connects in flight.
     in_flight: u32,
     /// Failures in a row that advanced the schedule.
@@ -84,6 +86,7 @@ impl Link {
     pub(super) fn new(now: Instant) -> Self {
         Link {
             fault: None,
+            full: false,
             in_flight: 0,
             failures: 0,
             step: 0,
@@ -203,6 +206,20 @@ impl Link {
     pub(super) fn room_was_made(&mut self, now: Instant) {
         if self.class() == Some(FaultClass::Capacity) {
             self.next = self.next.min(now);
+        }
+    }
+
+    /// Says whether the last failure was a full server's, whatever class it was given.
+    pub(super) fn note_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// A connection is open: a server that claims to be full is just that.
+    pub(super) fn something_left(&mut self) {
+        if let Some(fault) = &mut self.fault
+            && self.full
+        {
+            fault.class = FaultClass::Capacity;
         }
     }
 

@@ -22,8 +22,7 @@ impl Machine {
             self.cause = None;
         }
         self.notice_nothing_left();
-        let strict_start = matches!(&self.phase, Phase::Initializing(init) if !init.lazy);
-        if !strict_start {
+        if !self.is_strict_start() {
             self.judge_outage(now, actions);
         }
         if let Phase::Initializing(_) = self.phase {

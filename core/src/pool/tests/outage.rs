@@ -503,6 +503,22 @@ fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     assert!(rig.granted(waiter).is_some());
 }
 
+/// The swarm, seed 3414: while the pool starts, a full server counts as one that is down.
+#[test]
+fn a_server_that_was_full_during_the_start_is_not_down_after_it() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 4, max_size: 4, ..config() });
+    rig.event(Event::Start { lazy: false });
+    let conns = rig.take_connects();
+    rig.connected(conns[0]);
+    for conn in &conns[1..] {
+        rig.connect_failed(*conn, Capacity);
+    }
+    rig.event(Event::Resize { min_size: 1, max_size: 4 });
+    let health = rig.machine.health(rig.now);
+    assert_eq!((health.status, health.serviceable), (Status::Degraded, 1), "{:?}", health.reasons);
+    assert_eq!(rig.machine.state(), State::Degraded);
+}
+
 #[test]
 fn a_full_server_without_any_connection_of_ours_is_an_outage() {
     let mut rig = Rig::ready(PoolConfig { min_size: 0, ..config() });
