@@ -48,9 +48,10 @@ impl Link {
         self.fault.as_ref().map(|failure| failure.latest)
     }
 
-    /// Whether nothing speaks against it, by any reading.
+    /// Whether nothing speaks against it, by any reading. A young connection's death may have been followed by an attempt
+    /// that has no answer yet.
     pub(super) fn is_surely_good(&self, now: Instant, config: &PoolConfig) -> bool {
-        let long_ago = |lost: Instant| now - lost > longest(config) * 2;
+        let long_ago = |lost: Instant| now - lost > longest(config) * 2 + config.connect_timeout();
         self.fault.is_none() && self.doubt.is_none() && self.young_lost.last().copied().is_none_or(long_ago)
     }
 

@@ -204,6 +204,10 @@ impl Oracle {
             Event::Start { .. } | Event::Touched { .. } | Event::Tick => {}
             event => self.answered(now, event),
         }
+        // Also where it is retired within the same step.
+        if self.conns.sound() > 0 {
+            self.down_since = None;
+        }
     }
 
     /// Something that the machine asked for has an answer. One that comes too late changes nothing.
@@ -230,7 +234,7 @@ impl Oracle {
                     self.conns.change(*conn, |conn| {
                         conn.is = Is::Idle;
                         if how == pgweir_core::pool::Check::RoundTrip {
-                            (conn.proved, conn.suspicion) = (now, suspicion);
+                            (conn.proved, conn.used, conn.suspicion) = (now, false, suspicion);
                         }
                     });
                     self.seen.validations += u64::from(how == pgweir_core::pool::Check::RoundTrip);
@@ -250,7 +254,8 @@ impl Oracle {
                 if let Is::Resetting { suspicion, .. } = self.conns.is(*conn) {
                     self.step.returned = Some(*conn);
                     self.conns.change(*conn, |conn| {
-                        (conn.is, conn.idle_since, conn.proved, conn.suspicion) = (Is::Idle, now, now, suspicion);
+                        (conn.is, conn.idle_since) = (Is::Idle, now);
+                        (conn.proved, conn.used, conn.suspicion) = (now, false, suspicion);
                     });
                 }
             }
@@ -290,7 +295,7 @@ impl Oracle {
         let to_reset = fate == Fate::Dirty || (fate == Fate::Clean && self.config.reset_on_release());
         self.conns.change(id, |conn| {
             conn.queries += queries;
-            conn.idle_since = now;
+            (conn.idle_since, conn.used) = (now, true);
             conn.is = if to_reset { Is::Returned } else { Is::Idle };
         });
         match fate {

@@ -44,7 +44,7 @@ impl Oracle {
         let recent = |at: Instant| now - at <= self.config.validation_interval();
         match self.config.validation() {
             ValidationPolicy::Interval => recent(conn.idle_since.max(conn.proved)),
-            ValidationPolicy::Always => conn.proved >= conn.idle_since && recent(conn.proved),
+            ValidationPolicy::Always => !conn.used && recent(conn.proved),
             ValidationPolicy::Suspect => true,
         }
     }
@@ -94,9 +94,6 @@ impl Oracle {
         let due = now.saturating_sub(self.late);
         if let Some(asker) = self.line.overdue(due) {
             ensure!(false, "One answer", "{:?} has no answer at its deadline {:?}", asker.id, asker.deadline);
-        }
-        if self.conns.sound() > 0 {
-            self.down_since = None;
         }
         if let (Some(down_since), Some(first)) = (self.down_since, self.line.first()) {
             let patience = first.arrival.max(down_since) + self.config.outage_grace();
