@@ -615,3 +615,25 @@ fn a_recovery_ends_also_where_no_connection_is_wanted_any_more() {
     assert_eq!(rig.machine.state(), State::Healthy);
     assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
 }
+
+/// The swarm, seeds 3217 and 4234: healthy was announced, and recovering right after it.
+#[test]
+fn a_lazy_start_is_not_over_before_the_outage_during_it_is() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 3, max_size: 3, ..config() });
+    rig.event(Event::Start { lazy: true });
+    for conn in rig.take_connects() {
+        rig.connect_failed(conn, Transient);
+    }
+    let first = rig.pass_until_connect();
+    rig.connected(first);
+    let second = rig.take_connects()[0];
+    rig.connected(second);
+    rig.lost(first);
+    rig.event(Event::Resize { min_size: 0, max_size: 3 });
+    assert_eq!(rig.machine.state(), State::Initializing, "the one that is open is being asked");
+    assert_eq!(rig.take_validates(), [second]);
+    rig.event(Event::Validated { conn: second });
+    assert_eq!(rig.machine.state(), State::Degraded, "{:?}", rig.machine.health(rig.now).reasons);
+    assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
+    assert_eq!(rig.noticed(|n| matches!(n, Notice::StateChanged { to: State::Recovering, .. })), 0);
+}
