@@ -36,6 +36,7 @@ pub(super) enum Is {
     },
     Idle,
     Validating {
+        since: Instant,
         deadline: Instant,
         how: Check,
         suspicion: u32,
@@ -44,6 +45,7 @@ pub(super) enum Is {
     /// Back from a lease that it must be reset after: the next action must be about it.
     Returned,
     Resetting {
+        since: Instant,
         deadline: Instant,
         suspicion: u32,
     },
@@ -312,6 +314,14 @@ impl Conns {
             }
         }
         expired
+    }
+
+    /// Whether a check or a reset is under way for longer than `patience`.
+    pub(super) fn is_kept_waiting(&self, now: Instant, patience: Duration) -> bool {
+        self.table.iter().any(|conn| match conn.is {
+            Is::Validating { since, .. } | Is::Resetting { since, .. } => now - since > patience,
+            _ => false,
+        })
     }
 
     /// Everything is gone.

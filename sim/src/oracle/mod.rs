@@ -79,8 +79,10 @@ pub(crate) struct Oracle {
     slept: bool,
     /// The state that was last announced.
     state: State,
-    /// Since when the pool says that it is down.
+    /// Since when the pool says that it is down, unless it cannot be by now.
     down_since: Option<Instant>,
+    /// Whether it has said so, and nothing else since.
+    down: bool,
     /// Since when a connect is needed, and none is under way.
     needed_since: Option<Instant>,
     /// Leases suspected of a leak.
@@ -113,6 +115,7 @@ impl Oracle {
             slept: false,
             state: State::Initializing,
             down_since: None,
+            down: false,
             needed_since: None,
             suspects: 0,
             step: Step::default(),
@@ -351,14 +354,14 @@ impl Oracle {
                 let is = self.conns.is(*conn);
                 ensure!(is == Is::Idle, "Sound", "{conn} is {is:?} and is to be validated");
                 let suspicion = self.conns.suspicion;
-                self.conns.put(*conn, Is::Validating { deadline: *deadline, how: *how, suspicion });
+                self.conns.put(*conn, Is::Validating { since: now, deadline: *deadline, how: *how, suspicion });
                 Ok(())
             }
             Action::Reset { conn, deadline, .. } => {
                 let is = self.conns.is(*conn);
                 ensure!(is == Is::Returned, "Sound", "{conn} is {is:?} and is to be reset");
                 let suspicion = self.conns.suspicion;
-                self.conns.put(*conn, Is::Resetting { deadline: *deadline, suspicion });
+                self.conns.put(*conn, Is::Resetting { since: now, deadline: *deadline, suspicion });
                 Ok(())
             }
             Action::Close { conn, reason, deadline, .. } => self.closes(now, *conn, *reason, *deadline),
@@ -465,6 +468,9 @@ impl Oracle {
             let left = self.conns.iter().find(|(_, conn)| matches!(conn.is, Is::Returned | Is::Dead));
             ensure!(false, "Sound", "nothing was done about {left:?}");
         }
+        let Step { resolved, forced, .. } = &self.step;
+        ensure!(resolved.is_none(), "True numbers", "the leak of {resolved:?} has ended, and nobody was told");
+        ensure!(forced.is_none(), "Bounded end", "{forced:?} is said to be cut off, and is not");
         self.allowed = self.allowed.min(self.conns.total()).max(self.max_size);
         self.within_cap()?;
         self.is_punctual(now)?;
@@ -472,6 +478,7 @@ impl Oracle {
             self.is_not_stranded(now)?;
             self.is_not_kept_in_the_dark()?;
         }
+        self.asks_the_doubtful(now)?;
         self.goes_on_trying(now)
     }
 
@@ -518,15 +525,16 @@ impl Oracle {
                 ensure!(is_legal(*from, *to), "Fast truth", "no pool goes from {from:?} to {to:?}");
                 self.state = *to;
                 if *to == State::Recovering {
-                    self.down_since = None;
+                    (self.down_since, self.down) = (None, false);
                 }
             }
             Notice::Initialized { .. } | Notice::Recovered { .. } => {
+                self.down = false;
                 self.seen.well_since = Some(now);
                 self.seen.fault_at = None;
             }
             Notice::ForcedClose { holder } => self.step.forced = Some(holder.conn),
-            Notice::ConnectivityLost { .. } => self.down_since = Some(now),
+            Notice::ConnectivityLost { .. } => (self.down_since, self.down) = (Some(now), true),
             Notice::InitFailed { .. } => {
                 self.seen.init_failed = true;
                 self.shutdown(now, now);
