@@ -2,6 +2,12 @@
 //!
 //! Timeouts, host order, retries and races stay in this crate, where the simulator tests them; a runtime only opens
 //! sockets, tells the time and polls futures.
+//!
+#![doc = include_str!("../docs/runtime.md")]
+//! ```
+#![doc = include_str!("../docs/own_runtime.rs")]
+//! ```
+#![doc = include_str!("../docs/runtime_end.md")]
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,6 +22,10 @@ use crate::config::TcpOptions;
 use crate::time::Instant;
 
 /// An async runtime: a clock, timers, tasks and sockets.
+///
+/// Everything but [`current`](Runtime::current) may be called, and the futures, timers and streams polled and dropped, on
+/// any thread, also outside the runtime's own: whoever waits for a pool may be on another runtime. After the runtime's
+/// end nothing of it panics: tasks are dropped, connects and streams fail, timers need not fire any more.
 pub trait Runtime: Clone + Debug + Send + Sync + 'static {
     /// A connected byte stream.
     type Stream: Stream;
@@ -35,7 +45,7 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
     fn seed(&self) -> u64;
     /// A timer that completes at `deadline`, or at once if that has passed.
     fn timer(&self, deadline: Instant) -> Self::Timer;
-    /// Runs `task` in the background. May be called from any thread, also outside the runtime's own.
+    /// Runs `task` in the background. After the runtime's end it is dropped.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static);
     /// The addresses of `host`, in the resolver's order.
     ///

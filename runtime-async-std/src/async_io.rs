@@ -1,8 +1,7 @@
 //! What async-std and smol share: sockets, timers, names and the clock, on async-io.
 
-use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,26 +13,68 @@ use pgweir_core::runtime::{Abort, Address, Peek, Stream, Timer};
 use pgweir_core::time::Instant;
 use socket2::SockRef;
 
-pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    async_net::resolve((host, port)).await
-}
+/// Implements `Runtime` for an executor beside async-io; all that differs is how a task is spawned.
+macro_rules! runtime {
+    ($runtime:ident, |$task:ident| $spawn:expr) => {
+        impl pgweir_core::runtime::Runtime for $runtime {
+            type Stream = crate::AsyncIoStream;
+            type Timer = crate::AsyncIoTimer;
 
-pub(crate) async fn connect(address: &Address) -> io::Result<AsyncIoStream> {
-    let socket = match address {
-        Address::Tcp(address, options) => {
-            let stream = Async::<TcpStream>::connect(*address).await?;
-            os::set_up_tcp(&SockRef::from(stream.get_ref()), options)?;
-            Socket::Tcp(stream)
+            fn current() -> Self {
+                pgweir_core::os::prepare_clock();
+                $runtime
+            }
+
+            fn now(&self) -> pgweir_core::time::Instant {
+                pgweir_core::os::now()
+            }
+
+            fn unix_time(&self) -> std::time::Duration {
+                pgweir_core::os::unix_time()
+            }
+
+            fn seed(&self) -> u64 {
+                pgweir_core::os::seed()
+            }
+
+            fn timer(&self, deadline: pgweir_core::time::Instant) -> crate::AsyncIoTimer {
+                crate::AsyncIoTimer::new(deadline)
+            }
+
+            fn spawn(&self, _name: &'static str, $task: impl Future<Output = ()> + Send + 'static) {
+                $spawn
+            }
+
+            async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
+                ::async_net::resolve((host, port)).await
+            }
+
+            async fn connect(&self, address: &pgweir_core::runtime::Address) -> std::io::Result<crate::AsyncIoStream> {
+                crate::AsyncIoStream::connect(address).await
+            }
         }
-        Address::Unix(path) => Socket::Unix(Async::<UnixStream>::connect(path).await?),
     };
-    Ok(AsyncIoStream { socket: Arc::new(socket) })
 }
+pub(crate) use runtime;
 
 /// A TCP or Unix-domain socket. Shared with nobody but its abort handle, which only ever shuts it down.
 #[derive(Debug)]
 pub struct AsyncIoStream {
     socket: Arc<Socket>,
+}
+
+impl AsyncIoStream {
+    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
+        let socket = match address {
+            Address::Tcp(address, options) => {
+                let stream = Async::<TcpStream>::connect(*address).await?;
+                os::set_up_tcp(&SockRef::from(stream.get_ref()), options)?;
+                Socket::Tcp(stream)
+            }
+            Address::Unix(path) => Socket::Unix(Async::new_nonblocking(os::connect_unix(path)?)?),
+        };
+        Ok(AsyncIoStream { socket: Arc::new(socket) })
+    }
 }
 
 #[derive(Debug)]

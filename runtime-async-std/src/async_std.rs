@@ -1,62 +1,39 @@
 //! pgweir on async-std.
 //!
 //! async-std is no longer developed (RUSTSEC-2025-0052). This file is all that depends on it; smol is the way on.
+//!
+//! ```no_run
+//! use pgweir_async_std::async_std::Pool;
+//!
+//! async_std::task::block_on(async {
+//!     let pool = Pool::connect("postgres://app:secret@localhost/shop").await?;
+//!     let row = pool.get().await?.query_one("SELECT count(*) FROM item", &[]).await?;
+//!     println!("{} items", row.get::<_, i64>(0));
+//!     Ok::<_, Box<dyn std::error::Error>>(())
+//! })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+pub use pgweir_core::client::{Row, Statement};
+pub use pgweir_core::config::Config;
+pub use pgweir_core::error::{AcquireError, OpenError};
+pub use pgweir_core::pool::{Counts, ShutdownReport};
 
-use pgweir_core::client::Postgres;
-use pgweir_core::os;
-use pgweir_core::runtime::{Address, Runtime};
-use pgweir_core::time::Instant;
-
-use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
-
-/// A PostgreSQL connection pool on async-std.
-pub type Pool = pgweir_core::driver::Pool<AsyncStd, Postgres<AsyncStd>>;
+/// The default manager: PostgreSQL connections on async-std.
+pub type Postgres = pgweir_core::client::Postgres<AsyncStd>;
+/// A pool on async-std; of PostgreSQL connections unless another manager is named.
+pub type Pool<M = Postgres> = pgweir_core::driver::Pool<AsyncStd, M>;
+/// Opens a [`Pool`].
+pub type PoolBuilder<M = Postgres> = pgweir_core::driver::PoolBuilder<AsyncStd, M>;
+/// An acquire under way.
+pub type Acquire<M = Postgres> = pgweir_core::driver::Acquire<AsyncStd, M>;
 /// A connection on loan.
-pub type Lease = pgweir_core::driver::Lease<AsyncStd, Postgres<AsyncStd>>;
+pub type Lease<M = Postgres> = pgweir_core::driver::Lease<AsyncStd, M>;
+/// A PostgreSQL connection, as a lease shows it.
+pub type Client = pgweir_core::client::Client<AsyncStd>;
 
 /// async-std's global executor: tasks can be spawned from any thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncStd;
 
-impl Runtime for AsyncStd {
-    type Stream = AsyncIoStream;
-    type Timer = AsyncIoTimer;
-
-    fn current() -> Self {
-        os::prepare_clock();
-        AsyncStd
-    }
-
-    fn now(&self) -> Instant {
-        os::now()
-    }
-
-    fn unix_time(&self) -> Duration {
-        os::unix_time()
-    }
-
-    fn seed(&self) -> u64 {
-        os::seed()
-    }
-
-    fn timer(&self, deadline: Instant) -> AsyncIoTimer {
-        AsyncIoTimer::new(deadline)
-    }
-
-    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        drop(::async_std::task::spawn(task));
-    }
-
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        async_io::resolve(host, port).await
-    }
-
-    async fn connect(&self, address: &Address) -> io::Result<AsyncIoStream> {
-        async_io::connect(address).await
-    }
-}
+crate::async_io::runtime!(AsyncStd, |task| drop(::async_std::task::spawn(task)));

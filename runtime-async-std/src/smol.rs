@@ -1,60 +1,37 @@
 //! pgweir on smol.
+//!
+//! ```no_run
+//! use pgweir_async_std::smol::Pool;
+//!
+//! smol::block_on(async {
+//!     let pool = Pool::connect("postgres://app:secret@localhost/shop").await?;
+//!     let row = pool.get().await?.query_one("SELECT count(*) FROM item", &[]).await?;
+//!     println!("{} items", row.get::<_, i64>(0));
+//!     Ok::<_, Box<dyn std::error::Error>>(())
+//! })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+pub use pgweir_core::client::{Row, Statement};
+pub use pgweir_core::config::Config;
+pub use pgweir_core::error::{AcquireError, OpenError};
+pub use pgweir_core::pool::{Counts, ShutdownReport};
 
-use pgweir_core::client::Postgres;
-use pgweir_core::os;
-use pgweir_core::runtime::{Address, Runtime};
-use pgweir_core::time::Instant;
-
-use crate::async_io::{self, AsyncIoStream, AsyncIoTimer};
-
-/// A PostgreSQL connection pool on smol.
-pub type Pool = pgweir_core::driver::Pool<Smol, Postgres<Smol>>;
+/// The default manager: PostgreSQL connections on smol.
+pub type Postgres = pgweir_core::client::Postgres<Smol>;
+/// A pool on smol; of PostgreSQL connections unless another manager is named.
+pub type Pool<M = Postgres> = pgweir_core::driver::Pool<Smol, M>;
+/// Opens a [`Pool`].
+pub type PoolBuilder<M = Postgres> = pgweir_core::driver::PoolBuilder<Smol, M>;
+/// An acquire under way.
+pub type Acquire<M = Postgres> = pgweir_core::driver::Acquire<Smol, M>;
 /// A connection on loan.
-pub type Lease = pgweir_core::driver::Lease<Smol, Postgres<Smol>>;
+pub type Lease<M = Postgres> = pgweir_core::driver::Lease<Smol, M>;
+/// A PostgreSQL connection, as a lease shows it.
+pub type Client = pgweir_core::client::Client<Smol>;
 
 /// smol's global executor: tasks can be spawned from any thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Smol;
 
-impl Runtime for Smol {
-    type Stream = AsyncIoStream;
-    type Timer = AsyncIoTimer;
-
-    fn current() -> Self {
-        os::prepare_clock();
-        Smol
-    }
-
-    fn now(&self) -> Instant {
-        os::now()
-    }
-
-    fn unix_time(&self) -> Duration {
-        os::unix_time()
-    }
-
-    fn seed(&self) -> u64 {
-        os::seed()
-    }
-
-    fn timer(&self, deadline: Instant) -> AsyncIoTimer {
-        AsyncIoTimer::new(deadline)
-    }
-
-    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        ::smol::spawn(task).detach();
-    }
-
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        async_io::resolve(host, port).await
-    }
-
-    async fn connect(&self, address: &Address) -> io::Result<AsyncIoStream> {
-        async_io::connect(address).await
-    }
-}
+crate::async_io::runtime!(Smol, |task| ::smol::spawn(task).detach());

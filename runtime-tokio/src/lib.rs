@@ -1,9 +1,12 @@
 //! pgweir on tokio.
 //!
-//! Everything but sockets, timers and tasks is in [`pgweir_core`]; here are its types with tokio filled in.
+//! Everything but sockets, timers and tasks is in [`pgweir_core`]; here are its types with tokio filled in. Coming from
+//! another pool? The [migration guide](migration) has its names beside ours.
 
 mod runtime;
 mod stream;
+#[cfg(feature = "tokio-postgres")]
+pub mod tokio_postgres;
 
 pub use pgweir_core::client::{Row, Statement};
 pub use pgweir_core::config::Config;
@@ -11,6 +14,10 @@ pub use pgweir_core::error::{AcquireError, OpenError};
 pub use pgweir_core::pool::{Counts, ShutdownReport};
 pub use runtime::{TokioRuntime, TokioTimer};
 pub use stream::TokioStream;
+
+/// Moving over from deadpool-postgres, bb8-postgres and sqlx's pool.
+#[doc = include_str!("../docs/migration.md")]
+pub mod migration {}
 
 /// The default manager: PostgreSQL connections on tokio.
 pub type Postgres = pgweir_core::client::Postgres<TokioRuntime>;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pgweir_core::os;
-use pgweir_core::runtime::{Abort, Peek, Stream};
+use pgweir_core::runtime::{Abort, Address, Peek, Stream};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
@@ -24,12 +24,28 @@ enum Socket {
 }
 
 impl TokioStream {
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        TokioStream { socket: Arc::new(Socket::Tcp(stream)) }
+    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
+        let socket = match address {
+            Address::Tcp(address, options) => {
+                let stream = TcpStream::connect(address).await?;
+                os::set_up_tcp(&SockRef::from(&stream), options)?;
+                Socket::Tcp(stream)
+            }
+            Address::Unix(path) => Socket::Unix(UnixStream::from_std(os::connect_unix(path)?)?),
+        };
+        Ok(TokioStream { socket: Arc::new(socket) })
     }
 
-    pub(crate) fn unix(stream: UnixStream) -> Self {
-        TokioStream { socket: Arc::new(Socket::Unix(stream)) }
+    /// The same socket once more, to look at it or to end it: only one of the two may be polled.
+    #[cfg(feature = "tokio-postgres")]
+    pub(crate) fn share(&self) -> Self {
+        TokioStream { socket: Arc::clone(&self.socket) }
+    }
+
+    /// Reads without asking tokio, which hears of what has arrived only when its reactor turns.
+    #[cfg(feature = "tokio-postgres")]
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.socket.raw()).read(buffer)
     }
 }
 

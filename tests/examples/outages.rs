@@ -11,23 +11,25 @@
 
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-#[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/faults/load.rs"]
-mod load;
+mod suite;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{config, open, until};
-use load::{Load, Request};
 use pgweir_tests::{Direction, LocalPostgres, Proxy};
-use pgweir_tokio::{AcquireError, Pool};
+use suite::common::{config, open, until};
+use suite::load::{Load, Request};
+use suite::rt::{self, AcquireError, Pool};
+
+type Subject = pgweir_tokio::TokioRuntime;
 
 const MAX_CONNECTING: u32 = 4;
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime").block_on(future)
+}
 
 fn main() -> ExitCode {
     let asked: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
@@ -35,7 +37,6 @@ fn main() -> ExitCode {
         [] => vec![(5, 20), (15, 20), (40, 20), (20, 20)],
         _ => asked.into_iter().map(|seconds| (seconds, 20)).collect(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     println!(
         "{:>8} {:>8} {:>9} {:>8} {:>8} {:>11} {:>9} {:>10} {:>11} {:>11} {:>9}",
         "outage",
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     );
     let mut missed = 0;
     for (seconds, callers) in runs {
-        let figures = runtime.block_on(outage(Duration::from_secs(seconds), callers));
+        let figures = block_on(outage(Duration::from_secs(seconds), callers));
         println!("{}", figures.line());
         for miss in figures.misses() {
             println!("         missed: {miss}");
@@ -131,7 +132,7 @@ async fn outage(length: Duration, callers: usize) -> Figures {
     let down = Instant::now();
     until("the pool knows", || pool.status().idle + pool.status().active == 0).await;
     let watch = Watch::start(&pool);
-    tokio::time::sleep(length.saturating_sub(down.elapsed())).await;
+    rt::sleep(length.saturating_sub(down.elapsed())).await;
     let at_once = watch.stop();
     let attempts = proxy.stats().accepted.iter().filter(|at| **at > stopping).count();
     server.start_again().expect("it starts");
@@ -176,10 +177,10 @@ impl Watch {
     fn start(pool: &Pool) -> Watch {
         let watch = Watch { over: Arc::default(), peak: Arc::default() };
         let (pool, over, peak) = (pool.clone(), Arc::clone(&watch.over), Arc::clone(&watch.peak));
-        tokio::spawn(async move {
+        rt::spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 peak.fetch_max(pool.status().connecting, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                rt::sleep(Duration::from_millis(1)).await;
             }
         });
         watch

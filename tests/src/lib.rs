@@ -8,10 +8,12 @@
 //!   usual ones.
 //! - [`Client`] is a small blocking client for the test's own look at the server.
 //! - [`eventually`] waits for a condition, never for a time.
+//! - [`conformance`](mod@conformance) is the suite that every runtime passes.
+//! - [`kit`] has what a test needs of its runtime, whichever that is.
 //!
 //! There is no async runtime in here: everything runs on plain threads and blocking sockets, so that tests on any
-//! runtime can use it. Calls block; from async code use the runtime's `spawn_blocking` where other tasks of that
-//! thread have to make progress meanwhile.
+//! runtime can use it. Calls block: from async code use [`kit::off_thread`] where other tasks of that thread have to make
+//! progress meanwhile.
 //!
 //! Limits are generous (tests run in parallel on small machines), but every wait ends as soon as its condition holds.
 //!
@@ -19,8 +21,10 @@
 //! installation of PostgreSQL and PgBouncer that is otherwise tried as root on Debian and Ubuntu when there is none.
 
 mod client;
+pub mod conformance;
 pub mod demo;
 mod error;
+pub mod kit;
 mod pgbouncer;
 mod ports;
 mod postgres;

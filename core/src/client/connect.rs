@@ -9,9 +9,10 @@ use std::task::{Poll, ready};
 
 use super::connection::{Client, Origin};
 use super::types::TypeCache;
-use crate::config::{ConnectConfig, Host, Secret};
+use crate::config::{ConnectConfig, Secret};
 use crate::driver::{Channel, within};
-use crate::pg::{self, Connection, Event, SessionConfig};
+use crate::manager::dial;
+use crate::pg::{Connection, Event, SessionConfig};
 use crate::pool::{Fault, FaultClass, HostId};
 use crate::runtime::{Address, Runtime};
 use crate::time::Instant;
@@ -68,29 +69,10 @@ impl<R: Runtime> Opening<'_, R> {
             return Err(Fault::plain(FaultClass::Permanent, format!("there is no host number {}", id.0)));
         };
         let session = Arc::new(self.session(id, deadline).await?);
-        let addresses = self.addresses(host, deadline).await?;
-        let mut last = Fault::plain(FaultClass::Transient, format!("{host} has no address"));
-        for (n, address) in addresses.iter().enumerate() {
-            let now = self.runtime.now();
-            let share = (deadline - now) / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
-            let attempt = self.attempt(address, &session);
-            match within(self.runtime, now + share, attempt).await {
-                Some(Ok(channel)) => {
-                    let origin = Origin { host: id, address: address.clone(), writable: true };
-                    return Ok(Client::new(channel, origin, Arc::clone(self.types), &self.config.session));
-                }
-                Some(Err(fault)) => last = Self::at(host, address, &fault),
-                None => {
-                    let fault = Fault::plain(FaultClass::Transient, format!("no answer within {share:.1?}"));
-                    last = Self::at(host, address, &fault);
-                }
-            }
-            // What the server behind one address says of our login the others would say too.
-            if last.class == FaultClass::Permanent {
-                break;
-            }
-        }
-        Err(last)
+        let attempt = |address| self.attempt(address, Arc::clone(&session));
+        let (channel, address) = dial(self.runtime, host, self.config.tcp, deadline, attempt).await?;
+        let origin = Origin { host: id, address, writable: true };
+        Ok(Client::new(channel, origin, Arc::clone(self.types), &self.config.session))
     }
 
     async fn session(&self, id: HostId, deadline: Instant) -> Result<SessionConfig, Fault> {
@@ -111,33 +93,14 @@ impl<R: Runtime> Opening<'_, R> {
         }
     }
 
-    async fn addresses(&self, host: &Host, deadline: Instant) -> Result<Vec<Address>, Fault> {
-        let (name, port) = match host {
-            Host::Tcp { host, port } => (host, *port),
-            Host::Unix { directory, port } => {
-                return Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{port}")))]);
-            }
-        };
-        let tcp = |address| Address::Tcp(address, self.config.tcp);
-        if let Ok(ip) = name.parse() {
-            return Ok(vec![tcp(std::net::SocketAddr::new(ip, port))]);
-        }
-        let doing = format!("resolving {name}");
-        match within(self.runtime, deadline, self.runtime.resolve(name, port)).await {
-            Some(Ok(addresses)) => Ok(addresses.into_iter().map(tcp).collect()),
-            Some(Err(error)) => Err(pg::fault_of_io(&doing, &error)),
-            None => Err(Fault::plain(FaultClass::Transient, format!("{doing}: no answer within connect_timeout"))),
-        }
-    }
-
     /// Connects and logs in.
-    async fn attempt(&self, address: &Address, session: &Arc<SessionConfig>) -> Result<Channel<R>, Fault> {
+    async fn attempt(&self, address: Address, session: Arc<SessionConfig>) -> Result<Channel<R>, Fault> {
         let stream = self
             .runtime
-            .connect(address)
+            .connect(&address)
             .await
             .map_err(|error| Fault::plain(FaultClass::Transient, error.to_string()))?;
-        let machine = Connection::new(Arc::clone(session), self.runtime.now()).map_err(|error| error.fault())?;
+        let machine = Connection::new(session, self.runtime.now()).map_err(|error| error.fault())?;
         let mut channel = Channel::new(self.runtime.clone(), stream, machine);
         poll_fn(|cx| {
             loop {
@@ -148,16 +111,5 @@ impl<R: Runtime> Opening<'_, R> {
         })
         .await?;
         Ok(channel)
-    }
-
-    /// The fault with where it happened.
-    fn at(host: &Host, address: &Address, fault: &Fault) -> Fault {
-        let place = match (host, address) {
-            (Host::Tcp { host: name, .. }, Address::Tcp(address, _)) if *name != address.ip().to_string() => {
-                format!("{host} ({})", address.ip())
-            }
-            _ => host.to_string(),
-        };
-        Fault { message: format!("connecting to {place}: {}", fault.message).into(), ..fault.clone() }
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::cancel::{CancelToken, Gate};
+use super::cancel::CancelToken;
 use super::error::Error;
 use super::timer::LazyTimer;
 use super::types::TypeCache;
 use crate::driver::Channel;
+use crate::manager::Gate;
 use crate::pg::{self, Event, Fetch, Params, Request, RequestId, SubmitError, TransactionStatus};
 use crate::pool::HostId;
 use crate::runtime::{Address, Runtime};

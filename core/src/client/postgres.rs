@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use super::cancel;
 use super::connect::{Credentials, Opening};
@@ -15,9 +14,9 @@ use super::error::Error;
 use super::limit::Limit;
 use super::simple::SimpleQueryMessage;
 use super::types::TypeCache;
-use crate::config::{ConnectConfig, ResetPolicy, TargetSessionAttrs};
+use crate::config::{ConnectConfig, ResetPolicy};
 use crate::driver::within;
-use crate::manager::{Manager, Returned, Stop};
+use crate::manager::{Manager, Returned, Session, Stop, shortly_before};
 use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::{Abort, Peek, Runtime, Stream};
 use crate::time::Instant;
@@ -25,24 +24,6 @@ use crate::time::Instant;
 /// CancelRequests of one pool that are under way at a time: each is a connection that counts against the server's
 /// max_connections for its short life.
 const MAX_CANCELS: usize = 4;
-
-/// By how much a connect gives up before connect_timeout, at most.
-const MARGIN: Duration = Duration::from_millis(50);
-
-/// Whether the session takes writes. A statement without a plan or a snapshot, that every version has: as cheap as
-/// `SELECT 1`, which would pass on a demoted primary (PEERS 17).
-const ROLE: &str = "SHOW transaction_read_only";
-
-const RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
-
-/// Why: the session's own setting, or the server's.
-const ROLE_SOURCE: &str =
-    "SELECT source = 'session' FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'";
-
-/// `DISCARD ALL` without DEALLOCATE ALL, which would pull the prepared statements from under the cache, and without
-/// DISCARD PLANS, which nobody can see but in the planner's work. (The list is the documentation's, page DISCARD.)
-const DISCARD: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
-     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
 
 /// Opens, checks, resets and closes PostgreSQL connections for a pool.
 pub struct Postgres<R: Runtime> {
@@ -105,8 +86,9 @@ impl<R: Runtime> Postgres<R> {
     }
 
     async fn set_up(&self, client: &mut Client<R>) -> Result<(), Fault> {
-        client.origin.writable = takes_writes(client).await.map_err(|error| error.fault())?;
-        self.check_attributes(client).await?;
+        let writable = client.takes_writes().await?;
+        client.origin.writable = writable;
+        client.check_attributes(self.config.target_session_attrs(), writable).await?;
         if let Some(sql) = &self.on_connect_sql {
             client.batch_execute(sql).await.map_err(|error| prefixed("the on_connect statements failed", &error))?;
         }
@@ -123,32 +105,13 @@ impl<R: Runtime> Postgres<R> {
         }
     }
 
-    /// Whether the server is what the configuration asks for.
-    async fn check_attributes(&self, client: &mut Client<R>) -> Result<(), Fault> {
-        let wrong = match self.config.target_session_attrs() {
-            TargetSessionAttrs::ReadWrite if !client.origin.writable => "sessions are read-only",
-            // A server that takes writes is no standby; one that does not may still be a primary.
-            TargetSessionAttrs::Primary if !client.origin.writable => {
-                match first_value(client, RECOVERY).await.map_err(|error| error.fault())?.as_deref() {
-                    Some("f") => return Ok(()),
-                    _ => "the server is a standby",
-                }
-            }
-            _ => return Ok(()),
-        };
-        Err(Fault::plain(FaultClass::WrongRole, format!("target_session_attrs is not met: {wrong}")))
-    }
-
     async fn apply_policy(&self, client: &mut Client<R>) -> Result<(), Fault> {
-        let result = match &self.config.session.reset {
-            ResetPolicy::Nothing => return Ok(()),
-            ResetPolicy::Sql(sql) => client.batch_execute(sql).await,
-            ResetPolicy::DiscardAll => match &self.on_connect_sql {
-                None => client.batch_execute(DISCARD).await,
-                Some(sql) => client.batch_execute(&format!("{DISCARD};{sql}")).await,
-            },
-        };
-        result.map_err(|error| prefixed("the reset statements failed", &error))
+        match self.config.session.reset.statements(self.on_connect_sql.as_deref()) {
+            None => Ok(()),
+            Some(sql) => {
+                client.batch_execute(&sql).await.map_err(|error| prefixed("the reset statements failed", &error))
+            }
+        }
     }
 
     fn state(&self, client: &Client<R>) -> Fate {
@@ -166,9 +129,7 @@ impl<R: Runtime> Manager for Postgres<R> {
             credentials: self.credentials.as_deref(),
             types: &self.types,
         };
-        // A little earlier than the pool's own deadline, which knows no more than that it has passed.
-        let left = deadline - self.runtime.now();
-        let deadline = self.runtime.now() + (left - (left / 20).min(MARGIN));
+        let deadline = shortly_before(&self.runtime, deadline);
         let mut client = opening.open(host, deadline).await?;
         let silence = || {
             let place = self.config.hosts.get(usize::from(host.0)).map_or_else(String::new, ToString::to_string);
@@ -182,7 +143,7 @@ impl<R: Runtime> Manager for Postgres<R> {
     }
 
     async fn validate(&self, client: &mut Client<R>) -> Result<(), Fault> {
-        check_role(client).await?;
+        client.check_role(client.origin.writable).await?;
         client.channel.machine_mut().take_queries();
         Ok(())
     }
@@ -191,7 +152,7 @@ impl<R: Runtime> Manager for Postgres<R> {
         if how == ResetHow::Drain {
             drain::settle(client, &self.cancels).await?;
             if std::mem::take(&mut client.role_doubt) {
-                check_role(client).await?;
+                client.check_role(client.origin.writable).await?;
             }
         }
         self.apply_policy(client).await?;
@@ -253,6 +214,14 @@ impl<R: Runtime> Manager for Postgres<R> {
         client.channel.close().await;
     }
 
+    fn hosts(&self) -> u16 {
+        u16::try_from(self.config.hosts.len()).unwrap_or(u16::MAX)
+    }
+
+    fn resets(&self) -> bool {
+        self.config.session.reset != ResetPolicy::Nothing
+    }
+
     fn abort_handle(&self, client: &Client<R>) -> Option<Arc<dyn Abort>> {
         Some(client.channel.abort_handle())
     }
@@ -270,34 +239,15 @@ impl<R: Runtime> fmt::Debug for Postgres<R> {
     }
 }
 
-/// A round trip that fails if the session took writes when it began and does not any more.
-async fn check_role<R: Runtime>(client: &mut Client<R>) -> Result<(), Fault> {
-    if takes_writes(client).await.map_err(|error| error.fault())? || !client.origin.writable {
-        return Ok(());
+impl<R: Runtime> Session for Client<R> {
+    async fn first_value(&mut self, sql: &str) -> Result<Option<String>, Fault> {
+        let messages = self.simple_query(sql).await.map_err(|error| error.fault())?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
     }
-    if first_value(client, ROLE_SOURCE).await.map_err(|error| error.fault())?.as_deref() == Some("t") {
-        return Err(Fault::plain(
-            FaultClass::Transient,
-            "a lease left the session read-only (default_transaction_read_only)",
-        ));
-    }
-    Err(Fault::plain(
-        FaultClass::WrongRole,
-        "the server took writes when the session began and is read-only now: demoted?",
-    ))
-}
-
-async fn takes_writes<R: Runtime>(client: &mut Client<R>) -> Result<bool, Error> {
-    Ok(first_value(client, ROLE).await?.as_deref() == Some("off"))
-}
-
-async fn first_value<R: Runtime>(client: &mut Client<R>, sql: &str) -> Result<Option<String>, Error> {
-    let messages = client.simple_query(sql).await?;
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
 }
 
 fn prefixed(what: &str, error: &Error) -> Fault {

@@ -39,7 +39,8 @@ pub struct PoolBuilder<R: Runtime, M: Manager> {
 }
 
 impl<R: Runtime, M: Manager> PoolBuilder<R, M> {
-    /// A pool of what `manager` opens.
+    /// A pool of what `manager` opens. How many hosts there are and whether connections are reset on their return is
+    /// known to the manager: the configuration can ask for more of both, not for less.
     pub fn new(runtime: R, manager: M, config: PoolConfig) -> Self {
         PoolBuilder { runtime, manager, config, hooks: Hooks::default(), journal: JournalOptions::default() }
     }
@@ -106,7 +107,9 @@ impl<R: Runtime, M: Manager> PoolBuilder<R, M> {
         self.start(true)
     }
 
-    fn start(self, lazy: bool) -> Pool<R, M> {
+    fn start(mut self, lazy: bool) -> Pool<R, M> {
+        self.config.hosts = self.config.hosts.max(self.manager.hosts());
+        self.config.reset_on_release |= self.manager.resets();
         let shared = Arc::new(Shared::new(self.runtime, self.manager, self.hooks, &self.config, self.journal));
         let background = Background::new(shared.clone());
         shared.post(Event::Start { lazy });

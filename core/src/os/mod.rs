@@ -2,6 +2,8 @@
 //! sockets do not offer themselves, and files for journals. There is no runtime in here, and the machines do not see it.
 
 mod journal;
+#[cfg(unix)]
+mod unix;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -13,6 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use socket2::{SockRef, TcpKeepalive};
 
 pub use journal::{JournalDirectory, JournalFile};
+#[cfg(unix)]
+pub use unix::connect_unix;
 
 use crate::config::TcpOptions;
 use crate::runtime::Peek;

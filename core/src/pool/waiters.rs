@@ -61,9 +61,6 @@ impl Waiters {
         let waiter = self.queue[place].1.take()?;
         self.live -= 1;
         self.drop_gaps();
-        if self.queue.len() > 2 * self.live as usize + 32 {
-            self.queue.retain(|(_, waiter)| waiter.is_some());
-        }
         Some(waiter)
     }
 
@@ -95,9 +92,13 @@ impl Waiters {
         self.queue.binary_search_by_key(&id, |(other, _)| *other)
     }
 
+    /// After a waiter has left: no gap stays at the head, and not too many elsewhere.
     fn drop_gaps(&mut self) {
         while let Some((_, None)) = self.queue.front() {
             self.queue.pop_front();
+        }
+        if self.queue.len() > 2 * self.live as usize + 32 {
+            self.queue.retain(|(_, waiter)| waiter.is_some());
         }
     }
 
@@ -136,6 +137,21 @@ mod tests {
         assert!(waiters.queue.len() < 64);
         assert_eq!(waiters.pop().map(|w| w.id), Some(WaiterId(1)));
         assert_eq!(waiters.pop(), None);
+    }
+
+    #[test]
+    fn cancelled_waiters_do_not_pile_up_behind_those_that_are_served() {
+        let mut waiters = Waiters::default();
+        (1..=100).for_each(|id| waiters.insert(waiter(id)));
+        // As many gaps as a queue of this length may have, all in the middle.
+        for id in 30..90 {
+            waiters.remove(WaiterId(id));
+            waiters.check();
+        }
+        for id in (1..30).chain(90..=100) {
+            assert_eq!(waiters.pop().map(|w| w.id), Some(WaiterId(id)));
+            waiters.check();
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{FAILED, complain};
 pub(super) struct Arguments {
     /// A journal: of a pool, or of a simulated run (run --journal).
     file: PathBuf,
-    /// Run only until this moment, and show the machine then.
+    /// Show the machine at this moment; with --trace also all that led there.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     until: Option<Moment>,
     /// Show the machine at this moment, and what happened around it.

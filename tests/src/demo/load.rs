@@ -11,7 +11,8 @@ use pgweir_core::runtime::Runtime;
 
 use super::error::Error;
 use super::ledger::{Cause, Ledger, Request};
-use super::rig::{Rig, sleep};
+use super::rig::Rig;
+use crate::kit::sleep;
 
 pub(crate) type PgPool<R> = Pool<R, Postgres<R>>;
 pub(crate) type PgAcquire<R> = Acquire<R, Postgres<R>>;

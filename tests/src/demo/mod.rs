@@ -9,7 +9,6 @@ mod events;
 mod kills;
 mod ledger;
 mod load;
-mod race;
 mod rig;
 mod screen;
 mod server;
@@ -23,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use pgweir_core::runtime::Runtime;
 
+use crate::kit::unless;
 use args::Flag;
 use error::Error;
 use events::Events;
@@ -36,6 +36,7 @@ const HELP: &str = "\
 pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
 
 Usage: cargo demo [-- [--seconds-down N] [--simulated]]
+       (on smol: cargo demo-smol; on async-std: cargo demo-async-std)
 
   --seconds-down N   how long the server stays down after its crash, 1 to 20 (default 5)
   --simulated        in front of a simulated PostgreSQL instead of a real one
@@ -103,7 +104,7 @@ where
     P: AsyncFnOnce(Arc<Screen>, Events) -> Result<u32, Error>,
 {
     let screen = Arc::new(Screen::stdout());
-    let outcome = race::unless(interrupt, program(screen.clone(), Events::install())).await;
+    let outcome = unless(interrupt, program(screen.clone(), Events::install())).await;
     // Everything that the program had started is dropped by now.
     screen.clear();
     match outcome {

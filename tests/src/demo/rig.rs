@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use pgweir_core::runtime::Runtime;
 
+use crate::kit::sleep;
+
 use super::error::Error;
 use super::events::Events;
 use super::ledger::{Account, Ledger};
@@ -130,9 +132,4 @@ impl<R: Runtime> Rig<R> {
             )
         });
     }
-}
-
-/// Waits.
-pub(crate) async fn sleep<R: Runtime>(runtime: &R, time: Duration) {
-    runtime.timer(runtime.now() + time).await;
 }

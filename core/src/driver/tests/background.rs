@@ -125,3 +125,24 @@ fn a_connection_that_its_user_discards_says_nothing_about_the_others() {
     assert_eq!(world.toy.open(), 2);
     assert_eq!(pool.stats().last_error, None);
 }
+
+#[test]
+fn a_manager_that_resets_does_so_without_being_configured_to() {
+    let mut world = World::default();
+    world.toy.line().resets = true;
+    let pool = world.pool(1, 1);
+    drop(world.lease(&pool));
+    assert_eq!(pool.status().resetting, 1);
+    world.run();
+    assert_eq!((world.toy.asked(Step::Reset), pool.status().idle), (1, 1));
+}
+
+#[test]
+fn a_manager_with_several_hosts_is_asked_for_each() {
+    let mut world = World::default();
+    world.toy.line().hosts = Some(2);
+    world.toy.line().refuses = [0].into();
+    let pool = world.pool(1, 1);
+    world.advance(Duration::from_secs(2));
+    assert_eq!((pool.status().idle, world.toy.open()), (1, 1), "the second host lets it in");
+}

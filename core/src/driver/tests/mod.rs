@@ -208,6 +208,12 @@ struct Line {
     dead: BTreeSet<u32>,
     /// How connections come back; otherwise clean.
     fate: Option<Fate>,
+    /// How many hosts there are, if not one.
+    hosts: Option<u16>,
+    /// Whether clean connections are reset too.
+    resets: bool,
+    /// Hosts that refuse.
+    refuses: BTreeSet<u16>,
     /// Who listens to an idle connection.
     listeners: BTreeMap<u32, Waker>,
     aborted: Vec<u32>,
@@ -343,8 +349,11 @@ impl Drop for Scissors {
 impl Manager for Toy {
     type Connection = Conn;
 
-    async fn connect(&self, _host: HostId, _deadline: Instant) -> Result<(Conn, ServerFacts), Fault> {
+    async fn connect(&self, host: HostId, _deadline: Instant) -> Result<(Conn, ServerFacts), Fault> {
         self.step(Step::Connect).await;
+        if self.line().refuses.contains(&host.0) {
+            return Err(Fault::new(FaultClass::Transient, "refused"));
+        }
         let id = {
             let mut line = self.line();
             line.opened += 1;
@@ -392,6 +401,14 @@ impl Manager for Toy {
     async fn close(&self, connection: Conn) {
         self.step(Step::Close).await;
         drop(connection);
+    }
+
+    fn hosts(&self) -> u16 {
+        self.line().hosts.unwrap_or(1)
+    }
+
+    fn resets(&self) -> bool {
+        self.line().resets
     }
 
     fn abort_handle(&self, connection: &Conn) -> Option<Arc<dyn Abort>> {

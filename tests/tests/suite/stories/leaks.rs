@@ -1,0 +1,103 @@
+//! leases that are held for too long.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use pgweir_core::pool::{State, Status};
+use tracing::Level;
+
+use super::{elapse, named};
+use crate::suite::common::{open, run};
+use crate::suite::rt::{Lease, Pool};
+
+const LIMIT: Duration = Duration::from_millis(60);
+
+/// reported with the line that holds it, again at twice the time and twice that, never closed;
+/// health is degraded for it while it lasts, and no longer.
+#[test]
+fn suspected_and_resolved() {
+    run(|trace| async move {
+        let pool = open(named("leak").leak_detection_timeout(LIMIT)).await;
+        let line = Location::caller().line() + 1;
+        let mut lease = pool.get().await.unwrap();
+        for report in 1..=3 {
+            let event = trace.wait("pgweir.leak.suspected", report).await;
+            assert_eq!((event.level, event.number("report")), (Level::WARN, report as u64));
+            assert_eq!(event.field("conn"), lease.id().to_string());
+            assert!(event.field("location").starts_with(&format!("{}:{line}:", file!())), "{event}");
+            assert!(event.number("held_ms") >= 60 << (report - 1), "{event}");
+            let text = event.field("message");
+            assert!(text.starts_with("Potential connection leak detected: connection "), "{text}");
+        }
+        let health = pool.health();
+        assert_eq!((health.status, health.state, health.leak_count), (Status::Degraded, State::Degraded, 1));
+        assert_eq!(health.reasons, ["1 lease is suspected of a leak"]);
+        assert_eq!((pool.stats().suspected_leaks, pool.status().active), (1, 1));
+        lease.query_one("SELECT 1", &[]).await.expect("nothing is closed");
+        drop(lease);
+        let resolved = trace.wait("pgweir.leak.resolved", 1).await;
+        assert_eq!(resolved.level, Level::INFO);
+        assert!(resolved.number("held_ms") >= 240 && resolved.field("location").contains(file!()), "{resolved}");
+        let health = pool.health();
+        assert_eq!((health.status, health.state, health.leak_count), (Status::Healthy, State::Healthy, 0));
+        assert_eq!((pool.stats().suspected_leaks, pool.status().active), (0, 0));
+    });
+}
+
+/// The line is the caller's own, through any number of async functions between it and the lease's holder.
+#[test]
+fn the_line_is_where_it_was_acquired() {
+    async fn deep(pool: &Pool) -> Lease {
+        deeper(pool).await
+    }
+    async fn deeper(pool: &Pool) -> Lease {
+        pool.get_timeout(Duration::from_secs(5)).leak_after(LIMIT).await.unwrap() // this one
+    }
+    run(|trace| async move {
+        let pool = open(named("leak-line")).await;
+        let held = deep(&pool).await;
+        let event = trace.wait("pgweir.leak.suspected", 1).await;
+        let marked = include_str!("leaks.rs").lines().position(|line| line.ends_with("// this one")).unwrap() + 1;
+        assert!(event.field("location").starts_with(&format!("{}:{marked}:", file!())), "{event}");
+        drop(held);
+    });
+}
+
+/// long work that says so is never reported, while a neighbour that does not is. A shorter limit than
+/// the pool's counts too.
+#[test]
+fn overrides() {
+    run(|trace| async move {
+        let pool = open(named("leak-override").leak_detection_timeout(LIMIT)).await;
+        let forever = pool.get().leak_after(Duration::MAX).await.unwrap();
+        let long = pool.get().leak_after(Duration::from_secs(60)).await.unwrap();
+        let plain = pool.get().await.unwrap();
+        trace.wait("pgweir.leak.suspected", 3).await;
+        let own = plain.id().to_string();
+        assert!(trace.named("pgweir.leak.suspected").iter().all(|event| event.field("conn") == own));
+        assert_eq!(pool.health().leak_count, 1, "leases are counted, not reports");
+        drop((forever, long, plain));
+        assert_eq!(trace.count("pgweir.leak.resolved"), 1);
+        assert_eq!(pool.health().leak_count, 0);
+
+        let patient = open(named("leak-override").leak_detection_timeout(Duration::from_secs(60))).await;
+        trace.clear();
+        let lease = patient.get().leak_after(LIMIT).await.unwrap();
+        trace.wait("pgweir.leak.suspected", 1).await;
+        drop(lease);
+    });
+}
+
+/// detection can be off, by either switch.
+#[test]
+fn switched_off() {
+    run(|trace| async move {
+        let off = open(named("leak-off").leak_detection_timeout(LIMIT).enable_leak_detection(false)).await;
+        let zero = open(named("leak-off").leak_detection_timeout(Duration::ZERO)).await;
+        let leases = (off.get().await.unwrap(), zero.get().await.unwrap());
+        elapse(LIMIT * 4).await;
+        assert_eq!((off.health().status, zero.health().status), (Status::Healthy, Status::Healthy));
+        drop(leases);
+        assert_eq!(trace.count("pgweir.leak.suspected") + trace.count("pgweir.leak.resolved"), 0);
+    });
+}
