@@ -319,7 +319,8 @@ impl Server {
     pub(crate) fn heal(&mut self, wanted: u32) {
         let well = ServerSpec::default();
         (self.connect, self.round_trip) = (well.connect, well.round_trip);
-        self.lanes.resize(self.lanes.len().max(wanted as usize), Instant::ZERO);
+        // Logins that nobody waits for any more keep nobody waiting.
+        self.lanes = vec![Instant::ZERO; self.lanes.len().max(wanted as usize)];
         self.max_connections = self.max_connections.max(wanted);
         self.other_sessions = 0;
         self.plan_number += 1;

@@ -56,6 +56,8 @@ const MIN_DELAY: Duration = Duration::from_millis(1);
 pub(super) struct Link {
     /// The failure that no success has answered yet.
     fault: Option<Fault>,
+    /// Whether that is a full server's, also while it counts as an outage's.
+    full: bool,
     /// Connects in flight.
     in_flight: u32,
     /// Failures in a row that advanced the schedule.
@@ -84,6 +86,7 @@ impl Link {
     pub(super) fn new(now: Instant) -> Self {
         Link {
             fault: None,
+            full: false,
             in_flight: 0,
             failures: 0,
             step: 0,
@@ -146,6 +149,12 @@ impl Link {
         if !outdated && self.fault.take().is_some() {
             self.good_since = now;
         }
+        // A login that was let in after a refusal shows that the refusal is not for good, whenever it began.
+        if let Some(fault) = &mut self.fault
+            && fault.class == FaultClass::Permanent
+        {
+            fault.class = FaultClass::Transient;
+        }
     }
 
     /// A connect that started at `started` failed. Returns the attempt that follows and its delay, unless the failure
@@ -203,6 +212,20 @@ impl Link {
     pub(super) fn room_was_made(&mut self, now: Instant) {
         if self.class() == Some(FaultClass::Capacity) {
             self.next = self.next.min(now);
+        }
+    }
+
+    /// Says whether the last failure was a full server's, whatever class it was given.
+    pub(super) fn note_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// A connection is open: a server that claims to be full is just that.
+    pub(super) fn something_left(&mut self) {
+        if let Some(fault) = &mut self.fault
+            && self.full
+        {
+            fault.class = FaultClass::Capacity;
         }
     }
 
@@ -268,6 +291,25 @@ mod tests {
         assert!(draws.iter().all(|d| (900..=1100).contains(&d.as_millis())));
         assert!(draws.iter().any(|d| d.as_millis() < 920) && draws.iter().any(|d| d.as_millis() > 1080));
         assert!((0..1000).all(|_| (900..=1000).contains(&rng.below(second, 0.1).as_millis())));
+    }
+
+    /// The swarm, seed 2847: a connection's death lies between the connects' begin and the refusal of one of them.
+    #[test]
+    fn a_permanent_refusal_is_not_for_good_once_a_login_succeeds() {
+        let (config, mut rng) = (PoolConfig::default(), Rng::new(7));
+        let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+        let fault = |class| Fault::plain(class, "a fault");
+        let mut link = Link::new(at(0));
+        link.started();
+        link.started();
+        assert!(!link.lost(at(100), at(50), &config) && link.lost(at(200), at(150), &config));
+        link.failed(at(200), at(150), fault(FaultClass::Transient), &config, &mut rng);
+        link.ended();
+        link.failed(at(300), at(0), fault(FaultClass::Permanent), &config, &mut rng);
+        assert_eq!(link.class(), Some(FaultClass::Permanent));
+        link.ended();
+        link.succeeded(at(400), at(0));
+        assert_eq!(link.class(), Some(FaultClass::Transient), "it proves nothing of the deaths");
     }
 
     #[test]

@@ -123,8 +123,7 @@ impl Machine {
 
     /// Whether waiters bring the next attempt forward. Start-up keeps to its schedule.
     pub(super) fn demand_hurries(&self) -> bool {
-        let strict_start = matches!(&self.phase, Phase::Initializing(init) if !init.lazy);
-        self.demand() > 0 && !strict_start
+        self.demand() > 0 && !self.is_strict_start()
     }
 
     fn start_connect(&mut self, now: Instant, host: HostId, actions: &mut Vec<Action>) {
@@ -213,23 +212,32 @@ impl Machine {
         mut fault: Fault,
         actions: &mut Vec<Action>,
     ) {
-        let strict_start = matches!(&self.phase, Phase::Initializing(init) if !init.lazy);
-        if fault.class == FaultClass::Capacity && (self.slots.open() == 0 || strict_start) {
+        let full = fault.class == FaultClass::Capacity;
+        if full && (self.slots.open() == 0 || self.is_strict_start()) {
             fault.class = FaultClass::Transient;
         }
         let link = &mut self.links[usize::from(host.0)];
-        if let Some((attempt, delay)) = link.failed(now, started, fault, &self.config, &mut self.rng) {
+        let next = link.failed(now, started, fault, &self.config, &mut self.rng);
+        link.note_full(full);
+        if let Some((attempt, delay)) = next {
             self.notice(Notice::ReconnectScheduled { attempt, delay }, actions);
         }
     }
 
-    /// A full server while no connection of ours lives is an outage like any other.
+    /// A full server while no connection of ours lives is an outage like any other, until one does.
     pub(super) fn notice_nothing_left(&mut self) {
         if self.slots.open() == 0 {
             for link in &mut self.links {
                 link.nothing_left(&self.config, &mut self.rng);
             }
+        } else if !self.is_strict_start() {
+            self.links.iter_mut().for_each(super::backoff::Link::something_left);
         }
+    }
+
+    /// Whether the pool starts and must reach min_size before it serves for certain.
+    pub(super) fn is_strict_start(&self) -> bool {
+        matches!(&self.phase, Phase::Initializing(init) if !init.lazy)
     }
 
     /// Connects in flight to hosts that failed before.

@@ -256,14 +256,18 @@ impl Machine {
     #[inline(never)]
     pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.unsettled = false;
-        if matches!(self.phase, Phase::Initializing(_) | Phase::Running) {
-            self.judge(now, actions);
-            self.reject_unavailable(now, actions);
-        }
-        if matches!(self.phase, Phase::Initializing(_) | Phase::Running) {
+        self.judge_open(now, actions);
+        if self.has_started() {
             self.dispatch(now, actions);
             self.check_stale(now, actions);
+            let idle = self.slots.idle();
             self.retire(now, actions);
+            // One that might still have been found good may be gone.
+            if self.slots.idle() != idle {
+                self.judge_open(now, actions);
+            }
+        }
+        if self.has_started() {
             self.check_suspects(now, actions);
             self.grow(now, actions);
         }
@@ -271,6 +275,14 @@ impl Machine {
         self.update_state(now, actions);
         self.allowed = self.allowed.min(self.slots.total()).max(self.config.max_size);
         self.bound = self.exact_bound(now);
+    }
+
+    /// Judges a pool that has started and does not end, and tells the waiters whose hope is over.
+    fn judge_open(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.has_started() {
+            self.judge(now, actions);
+            self.reject_unavailable(now, actions);
+        }
     }
 
     /// The configuration, with the bounds now in force.
@@ -357,7 +369,12 @@ impl Machine {
 
     /// Whether grants are made at all.
     pub(super) fn serving(&self) -> bool {
-        !self.paused && matches!(self.phase, Phase::Running | Phase::Initializing(_))
+        !self.paused && self.has_started()
+    }
+
+    /// Whether it has started and does not end.
+    fn has_started(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Initializing(_))
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -22,8 +22,7 @@ impl Machine {
             self.cause = None;
         }
         self.notice_nothing_left();
-        let strict_start = matches!(&self.phase, Phase::Initializing(init) if !init.lazy);
-        if !strict_start {
+        if !self.is_strict_start() {
             self.judge_outage(now, actions);
         }
         if let Phase::Initializing(_) = self.phase {
@@ -88,6 +87,7 @@ impl Machine {
     }
 
     fn judge_start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let recovered = self.recovery.is_none();
         let ready = self.slots.sound() >= self.config.min_size;
         let hopeless = self.is_hopeless();
         let retry_now = self.pick_host(now).is_some();
@@ -95,7 +95,8 @@ impl Machine {
         let connecting = self.slots.connecting();
         let attempts = self.config.init_attempts.max(1) as usize;
         let Phase::Initializing(init) = &mut self.phase else { return };
-        if ready || (init.lazy && full) {
+        // Of an outage during a lazy start it recovers first: what is open may all be in doubt.
+        if recovered && (ready || (init.lazy && full)) {
             let took = now - init.started;
             self.phase = Phase::Running;
             self.recent_fault = None;

@@ -17,6 +17,8 @@ pub(super) struct Conn {
     pub(super) idle_since: Instant,
     /// When the server last answered on it.
     pub(super) proved: Instant,
+    /// Whether it was used since, in no time perhaps.
+    pub(super) used: bool,
     pub(super) queries: u64,
     /// Which faults it has been proved after.
     pub(super) suspicion: u32,
@@ -34,6 +36,7 @@ pub(super) enum Is {
     },
     Idle,
     Validating {
+        since: Instant,
         deadline: Instant,
         how: Check,
         suspicion: u32,
@@ -42,6 +45,7 @@ pub(super) enum Is {
     /// Back from a lease that it must be reset after: the next action must be about it.
     Returned,
     Resetting {
+        since: Instant,
         deadline: Instant,
         suspicion: u32,
     },
@@ -211,6 +215,7 @@ impl Conns {
                 opened: Instant::ZERO,
                 idle_since: Instant::ZERO,
                 proved: Instant::ZERO,
+                used: false,
                 queries: 0,
                 suspicion: 0,
                 recycle: 0,
@@ -230,7 +235,7 @@ impl Conns {
         let suspicion = self.suspicion;
         self.change(id, |conn| {
             (conn.opened, conn.idle_since, conn.proved) = (now, now, now);
-            (conn.queries, conn.suspicion) = (0, suspicion);
+            (conn.queries, conn.used, conn.suspicion) = (0, false, suspicion);
             conn.is = Is::Idle;
         });
     }
@@ -309,6 +314,14 @@ impl Conns {
             }
         }
         expired
+    }
+
+    /// Whether a check or a reset is under way for longer than `patience`.
+    pub(super) fn is_kept_waiting(&self, now: Instant, patience: Duration) -> bool {
+        self.table.iter().any(|conn| match conn.is {
+            Is::Validating { since, .. } | Is::Resetting { since, .. } => now - since > patience,
+            _ => false,
+        })
     }
 
     /// Everything is gone.

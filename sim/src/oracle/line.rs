@@ -23,6 +23,8 @@ pub(super) struct Line {
     live: u32,
     /// No deadline is earlier.
     due: Instant,
+    /// Who came last, and what `due` was before: most of those whose deadline is the earliest leave at once.
+    last: Option<(WaiterId, Instant)>,
 }
 
 impl Line {
@@ -32,7 +34,9 @@ impl Line {
 
     /// Takes a place by id: the end for a new one, an earlier one for who comes back.
     pub(super) fn join(&mut self, asker: Asker) {
-        self.due = if self.live == 0 { asker.deadline } else { self.due.min(asker.deadline) };
+        let before = if self.live == 0 { Instant::MAX } else { self.due };
+        self.last = Some((asker.id, before));
+        self.due = before.min(asker.deadline);
         self.live += 1;
         match self.line.back() {
             Some((last, _)) if *last >= asker.id => match self.line.binary_search_by_key(&asker.id, |(id, _)| *id) {
@@ -58,6 +62,9 @@ impl Line {
             }
         }?;
         self.live -= 1;
+        if let Some((_, before)) = self.last.take_if(|(last, _)| *last == id) {
+            self.due = before;
+        }
         while let Some((_, None)) = self.line.front() {
             self.line.pop_front();
         }
@@ -100,5 +107,19 @@ mod tests {
         assert_eq!(line.first().map(|a| a.id.0), Some(2));
         assert_eq!(line.overdue(Instant::from_secs(2)), None);
         assert_eq!(line.live(), 2);
+    }
+
+    #[test]
+    fn who_comes_and_goes_at_once_leaves_the_others_deadlines_as_they_were() {
+        let mut line = Line::default();
+        line.join(asker(5));
+        line.join(Asker { deadline: Instant::ZERO, ..asker(6) });
+        assert_eq!(line.overdue(Instant::from_secs(1)).map(|a| a.id.0), Some(6));
+        assert!(line.leave(WaiterId(6)).is_some());
+        assert_eq!((line.due, line.overdue(Instant::from_secs(5))), (Instant::from_secs(5), None));
+        line.join(Asker { deadline: Instant::from_secs(2), ..asker(7) });
+        line.join(asker(8));
+        line.leave(WaiterId(8));
+        assert_eq!(line.overdue(Instant::from_secs(3)).map(|a| a.id.0), Some(7));
     }
 }

@@ -39,6 +39,7 @@ impl Link {
     /// A connect that started then succeeded. If the server said that it is full after that, it may have taken the last
     /// place.
     pub(super) fn succeeded(&mut self, started: Instant) {
+        self.young_lost.retain(|lost| *lost >= started);
         let failure = self.fault.take().or(self.doubt.take());
         self.doubt = failure.filter(|failure| failure.class == FaultClass::Capacity && started <= failure.at);
     }
@@ -48,10 +49,10 @@ impl Link {
         self.fault.as_ref().map(|failure| failure.latest)
     }
 
-    /// Whether nothing speaks against it, by any reading.
-    pub(super) fn is_surely_good(&self, now: Instant, config: &PoolConfig) -> bool {
-        let long_ago = |lost: Instant| now - lost > longest(config) * 2;
-        self.fault.is_none() && self.doubt.is_none() && self.young_lost.last().copied().is_none_or(long_ago)
+    /// Whether nothing speaks against it, by any reading. A young connection's death does until a later connect succeeds:
+    /// there may be none for long, where another host is good.
+    pub(super) fn is_surely_good(&self) -> bool {
+        self.fault.is_none() && self.doubt.is_none() && self.young_lost.is_empty()
     }
 
     /// A connect that started then failed; without a class it took too long.

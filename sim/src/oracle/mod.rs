@@ -80,8 +80,10 @@ pub(crate) struct Oracle {
     slept: bool,
     /// The state that was last announced.
     state: State,
-    /// Since when the pool says that it is down.
+    /// Since when the pool says that it is down, unless it cannot be by now.
     down_since: Option<Instant>,
+    /// Whether it has said so, and nothing else since.
+    down: bool,
     /// Since when a connect is needed, and none is under way.
     needed_since: Option<Instant>,
     /// Leases suspected of a leak.
@@ -114,6 +116,7 @@ impl Oracle {
             slept: false,
             state: State::Initializing,
             down_since: None,
+            down: false,
             needed_since: None,
             suspects: 0,
             step: Step::default(),
@@ -205,6 +208,10 @@ impl Oracle {
             Event::Start { .. } | Event::Touched { .. } | Event::Tick => {}
             event => self.answered(now, event),
         }
+        // Also where it is retired within the same step.
+        if self.conns.sound() > 0 {
+            self.down_since = None;
+        }
     }
 
     /// Something that the machine asked for has an answer. One that comes too late changes nothing.
@@ -231,7 +238,7 @@ impl Oracle {
                     self.conns.change(*conn, |conn| {
                         conn.is = Is::Idle;
                         if how == pgweir_core::pool::Check::RoundTrip {
-                            (conn.proved, conn.suspicion) = (now, suspicion);
+                            (conn.proved, conn.used, conn.suspicion) = (now, false, suspicion);
                         }
                     });
                     self.seen.validations += u64::from(how == pgweir_core::pool::Check::RoundTrip);
@@ -251,7 +258,8 @@ impl Oracle {
                 if let Is::Resetting { suspicion, .. } = self.conns.is(*conn) {
                     self.step.returned = Some(*conn);
                     self.conns.change(*conn, |conn| {
-                        (conn.is, conn.idle_since, conn.proved, conn.suspicion) = (Is::Idle, now, now, suspicion);
+                        (conn.is, conn.idle_since) = (Is::Idle, now);
+                        (conn.proved, conn.used, conn.suspicion) = (now, false, suspicion);
                     });
                 }
             }
@@ -291,7 +299,7 @@ impl Oracle {
         let to_reset = fate == Fate::Dirty || (fate == Fate::Clean && self.config.reset_on_release());
         self.conns.change(id, |conn| {
             conn.queries += queries;
-            conn.idle_since = now;
+            (conn.idle_since, conn.used) = (now, true);
             conn.is = if to_reset { Is::Returned } else { Is::Idle };
         });
         match fate {
@@ -347,14 +355,14 @@ impl Oracle {
                 let is = self.conns.is(*conn);
                 ensure!(is == Is::Idle, "Sound", "{conn} is {is:?} and is to be validated");
                 let suspicion = self.conns.suspicion;
-                self.conns.put(*conn, Is::Validating { deadline: *deadline, how: *how, suspicion });
+                self.conns.put(*conn, Is::Validating { since: now, deadline: *deadline, how: *how, suspicion });
                 Ok(())
             }
             Action::Reset { conn, deadline, .. } => {
                 let is = self.conns.is(*conn);
                 ensure!(is == Is::Returned, "Sound", "{conn} is {is:?} and is to be reset");
                 let suspicion = self.conns.suspicion;
-                self.conns.put(*conn, Is::Resetting { deadline: *deadline, suspicion });
+                self.conns.put(*conn, Is::Resetting { since: now, deadline: *deadline, suspicion });
                 Ok(())
             }
             Action::Close { conn, reason, deadline, .. } => self.closes(now, *conn, *reason, *deadline),
@@ -461,6 +469,9 @@ impl Oracle {
             let left = self.conns.iter().find(|(_, conn)| matches!(conn.is, Is::Returned | Is::Dead));
             ensure!(false, "Sound", "nothing was done about {left:?}");
         }
+        let Step { resolved, forced, .. } = &self.step;
+        ensure!(resolved.is_none(), "True numbers", "the leak of {resolved:?} has ended, and nobody was told");
+        ensure!(forced.is_none(), "Bounded end", "{forced:?} is said to be cut off, and is not");
         self.allowed = self.allowed.min(self.conns.total()).max(self.max_size);
         self.within_cap()?;
         self.is_punctual(now)?;
@@ -468,6 +479,7 @@ impl Oracle {
             self.is_not_stranded(now)?;
             self.is_not_kept_in_the_dark()?;
         }
+        self.asks_the_doubtful(now)?;
         self.goes_on_trying(now)
     }
 
@@ -514,15 +526,16 @@ impl Oracle {
                 ensure!(is_legal(*from, *to), "Fast truth", "no pool goes from {from:?} to {to:?}");
                 self.state = *to;
                 if *to == State::Recovering {
-                    self.down_since = None;
+                    (self.down_since, self.down) = (None, false);
                 }
             }
             Notice::Initialized { .. } | Notice::Recovered { .. } => {
+                self.down = false;
                 self.seen.well_since = Some(now);
                 self.seen.fault_at = None;
             }
             Notice::ForcedClose { holder } => self.step.forced = Some(holder.conn),
-            Notice::ConnectivityLost { .. } => self.down_since = Some(now),
+            Notice::ConnectivityLost { .. } => (self.down_since, self.down) = (Some(now), true),
             Notice::InitFailed { .. } => {
                 self.seen.init_failed = true;
                 self.shutdown(now, now);

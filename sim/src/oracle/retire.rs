@@ -7,9 +7,11 @@ use pgweir_core::time::Instant;
 
 use super::conns::Is;
 use super::line::Asker;
-use super::link::longest;
+use super::link::{Link, longest};
 use super::{Oracle, Phase, Verdict, ensure};
 
+/// How long a check or a reset under way is as good as a connection to those who wait.
+const COVER: Duration = Duration::from_millis(250);
 /// Lifetimes are shortened by up to a tenth: none ends before this share.
 const SHORTEST_LIFE: f64 = 0.899;
 
@@ -38,17 +40,17 @@ impl Oracle {
         };
         ensure!(is_so, "Fresh", "{id} is closed for {reason:?}, which is not so: it is {:?}", conn.is);
         match reason {
-            CloseReason::Lifetime | CloseReason::Recycle if self.step.returned != Some(id) => self.may_replace(now, id),
+            CloseReason::Lifetime | CloseReason::Recycle if self.step.returned != Some(id) => self.may_replace(id),
             _ => Ok(()),
         }
     }
 
     /// Idle connections are replaced a few at a time, and where it can be had the replacement comes first.
-    fn may_replace(&self, now: Instant, id: ConnId) -> Verdict {
+    fn may_replace(&self, id: ConnId) -> Verdict {
         let (closing, most) = (self.conns.closing(), self.config.max_connecting());
         ensure!(closing < most, "Fresh", "{id} is retired while {closing} others are closing, {most} at most");
         let coming = self.conns.connecting() > 0 || self.conns.total() < self.max_size;
-        let reachable = self.links.iter().any(|link| link.is_surely_good(now, &self.config));
+        let reachable = self.links.iter().any(Link::is_surely_good);
         let early = self.conns.open() <= self.min_size && coming && reachable;
         ensure!(!early, "Fresh", "{id} is retired before its replacement is there");
         Ok(())
@@ -58,7 +60,9 @@ impl Oracle {
     /// longest delay has passed.
     pub(super) fn goes_on_trying(&mut self, now: Instant) -> Verdict {
         let conns = &self.conns;
-        let waits = self.line.live() > 0 && !self.paused && conns.validating() + conns.resetting() == 0;
+        // Who waits may hope for a check or a reset, but for no longer than this.
+        let covered = conns.validating() + conns.resetting() > 0 && !conns.is_kept_waiting(now, COVER + self.late);
+        let waits = self.line.live() > 0 && !self.paused && !covered;
         let needed = self.phase == Phase::Open
             && !self.seen.init_failed
             && conns.connecting() == 0
@@ -69,7 +73,7 @@ impl Oracle {
             return Ok(());
         }
         let since = *self.needed_since.get_or_insert(now);
-        let good = self.links.iter().any(|link| link.is_surely_good(now, &self.config));
+        let good = self.links.iter().any(Link::is_surely_good);
         let patience = if good { Duration::ZERO } else { longest(&self.config) + self.late + Duration::from_millis(1) };
         ensure!(
             now - since < patience || (now == since && !good),
@@ -108,6 +112,10 @@ impl Oracle {
             }
             Reject::Unavailable(report) => {
                 ensure!(report.waited == waited, "True numbers", "waited {waited:?}, told {:?}", report.waited);
+                let patience = asker.arrival.max(report.since) + self.config.outage_grace();
+                let hopeless = self.links.iter().all(|link| link.latest() == Some(FaultClass::Permanent));
+                let over = now >= patience || now >= asker.deadline || hopeless || self.seen.init_failed;
+                ensure!(over, "Fast truth", "{:?} is told of an outage before {patience:?}", asker.id);
                 let next = report.next_attempt.is_none_or(|next| next >= now);
                 ensure!(next, "Fast truth", "the next attempt is said to be due at {:?}", report.next_attempt);
                 let trying = report.next_attempt.is_some() || self.conns.connecting() > 0 || self.seen.init_failed;

@@ -44,7 +44,7 @@ impl Oracle {
         let recent = |at: Instant| now - at <= self.config.validation_interval();
         match self.config.validation() {
             ValidationPolicy::Interval => recent(conn.idle_since.max(conn.proved)),
-            ValidationPolicy::Always => conn.proved >= conn.idle_since && recent(conn.proved),
+            ValidationPolicy::Always => !conn.used && recent(conn.proved),
             ValidationPolicy::Suspect => true,
         }
     }
@@ -58,7 +58,7 @@ impl Oracle {
         let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
         let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
         let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
-        let down = self.conns.sound() == 0 && (self.are_links_bad() || self.down_since.is_some());
+        let down = self.conns.sound() == 0 && (self.are_links_bad() || self.down);
         let wanted = waiting > connecting || (down && connecting == 0) || lasting() + connecting < self.min_size;
         ensure!(
             wanted,
@@ -67,6 +67,23 @@ impl Oracle {
             self.conns.open(),
             self.min_size
         );
+        Ok(())
+    }
+
+    /// Sound: what is in doubt is asked, a few at a time, though nobody wants it.
+    pub(super) fn asks_the_doubtful(&self, now: Instant) -> Verdict {
+        let conns = &self.conns;
+        let busy = conns.validating() >= self.config.max_connecting();
+        if self.phase != Phase::Open || self.seen.init_failed || busy || conns.sound() == conns.open() {
+            return Ok(());
+        }
+        let life = self.config.max_connection_lifetime().mul_f64(CERTAIN_LIFE);
+        let is_asked = |conn: &Conn| {
+            let worn = conn.recycle != conns.recycle || (!life.is_zero() && now - conn.opened >= life);
+            conn.is != Is::Idle || conn.suspicion == conns.suspicion || worn
+        };
+        let left = conns.iter().find(|(_, conn)| !is_asked(conn));
+        ensure!(left.is_none(), "Sound", "{left:?} is in doubt and is not asked");
         Ok(())
     }
 
@@ -94,9 +111,6 @@ impl Oracle {
         let due = now.saturating_sub(self.late);
         if let Some(asker) = self.line.overdue(due) {
             ensure!(false, "One answer", "{:?} has no answer at its deadline {:?}", asker.id, asker.deadline);
-        }
-        if self.conns.sound() > 0 {
-            self.down_since = None;
         }
         if let (Some(down_since), Some(first)) = (self.down_since, self.line.first()) {
             let patience = first.arrival.max(down_since) + self.config.outage_grace();
@@ -138,12 +152,13 @@ impl Oracle {
     }
 }
 
-/// Whether a pool goes from one state to the other.
+/// Whether a pool goes from one state to the other. It recovers only from an outage, and an outage is unhealthy.
 pub(crate) fn is_legal(from: State, to: State) -> bool {
     use State::{Degraded, Healthy, Initializing, Recovering, ShuttingDown, Terminated, Unhealthy};
     match from {
         Initializing => matches!(to, Healthy | Terminated | ShuttingDown),
-        Healthy | Degraded | Unhealthy | Recovering => {
+        Healthy | Degraded => from != to && matches!(to, Healthy | Degraded | Unhealthy | ShuttingDown),
+        Unhealthy | Recovering => {
             from != to && matches!(to, Healthy | Degraded | Unhealthy | Recovering | ShuttingDown)
         }
         ShuttingDown => to == Terminated,

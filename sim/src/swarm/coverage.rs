@@ -49,7 +49,7 @@ impl Coverage {
 
     pub(super) fn add(&mut self, met: &Met) {
         self.seeds += 1;
-        for thing in &met.0 {
+        for thing in &met.things {
             *self.met.entry(thing.clone()).or_default() += 1;
         }
     }
@@ -120,11 +120,24 @@ fn transition(from: State, to: State) -> String {
 
 /// What one run met.
 #[derive(Debug, Default)]
-pub(super) struct Met(BTreeSet<Thing>);
+pub(super) struct Met {
+    things: BTreeSet<Thing>,
+    /// Those of them that have a name in the program: most are met over and over again.
+    named: Vec<(&'static str, &'static str)>,
+    closed: [bool; CloseReason::ALL.len()],
+}
 
 impl Met {
     fn note(&mut self, kind: &'static str, which: impl Into<String>) {
-        self.0.insert((kind, which.into()));
+        self.things.insert((kind, which.into()));
+    }
+
+    fn note_named(&mut self, kind: &'static str, which: &'static str) {
+        let same = |met: &(&'static str, &'static str)| std::ptr::eq(met.1, which) && std::ptr::eq(met.0, kind);
+        if !self.named.iter().any(same) {
+            self.named.push((kind, which));
+            self.note(kind, which);
+        }
     }
 
     pub(super) fn scenario(&mut self, scenario: &Scenario, outcome: &Outcome) {
@@ -151,7 +164,7 @@ impl Met {
             Notice::InitFailed { .. } => "start failed",
             _ => return,
         };
-        self.note("notice", which);
+        self.note_named("notice", which);
     }
 }
 
@@ -159,12 +172,14 @@ impl Trace for Met {
     fn event(&mut self, _: Instant, event: &Event) {
         match event {
             Event::Release { fate: Fate::Clean, .. } => {}
-            Event::Release { fate, .. } => self.note("fate", format!("{fate:?}")),
-            Event::CheckFailed { .. } => self.note("driver", "check failed"),
-            Event::Touched { .. } => self.note("driver", "touched"),
-            Event::ValidationFailed { .. } => self.note("driver", "validation failed"),
-            Event::ResetFailed { .. } => self.note("driver", "reset failed"),
-            Event::ConnectFailed { fault, .. } if &*fault.message == "too late" => self.note("driver", "too late"),
+            Event::Release { fate, .. } => self.note_named("fate", name_of(*fate)),
+            Event::CheckFailed { .. } => self.note_named("driver", "check failed"),
+            Event::Touched { .. } => self.note_named("driver", "touched"),
+            Event::ValidationFailed { .. } => self.note_named("driver", "validation failed"),
+            Event::ResetFailed { .. } => self.note_named("driver", "reset failed"),
+            Event::ConnectFailed { fault, .. } if &*fault.message == "too late" => {
+                self.note_named("driver", "too late")
+            }
             _ => {}
         }
     }
@@ -174,15 +189,19 @@ impl Trace for Met {
             Action::Grant { .. } | Action::Connect { .. } => {}
             Action::Reject { reason, .. } => {
                 if let Reject::Timeout(report) = reason {
-                    self.note("timeout", phase(report.phase));
+                    self.note_named("timeout", phase(report.phase));
                 }
-                self.note("reject", reject(reason));
+                self.note_named("reject", reject(reason));
             }
-            Action::Close { reason, .. } => self.note("close", format!("{reason:?}")),
-            Action::Validate { how: Check::RoundTrip, .. } => self.note("check", "RoundTrip"),
-            Action::Validate { how: Check::Socket, .. } => self.note("check", "Socket"),
-            Action::Reset { how: ResetHow::Drain, .. } => self.note("reset", "Drain"),
-            Action::Reset { how: ResetHow::Policy, .. } => self.note("reset", "Policy"),
+            Action::Close { reason, .. } => {
+                if !std::mem::replace(&mut self.closed[*reason as usize], true) {
+                    self.note("close", format!("{reason:?}"));
+                }
+            }
+            Action::Validate { how: Check::RoundTrip, .. } => self.note_named("check", "RoundTrip"),
+            Action::Validate { how: Check::Socket, .. } => self.note_named("check", "Socket"),
+            Action::Reset { how: ResetHow::Drain, .. } => self.note_named("reset", "Drain"),
+            Action::Reset { how: ResetHow::Policy, .. } => self.note_named("reset", "Policy"),
             Action::Notice(notice) => self.notice(notice),
         }
     }
@@ -200,6 +219,22 @@ fn reject(reason: &Reject) -> &'static str {
     }
 }
 
-fn phase(phase: WaitPhase) -> String {
-    format!("{phase:?}")
+fn name_of(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Unused => "Unused",
+        Fate::Clean => "Clean",
+        Fate::Dirty => "Dirty",
+        Fate::Broken => "Broken",
+        Fate::Discarded => "Discarded",
+    }
+}
+
+fn phase(phase: WaitPhase) -> &'static str {
+    match phase {
+        WaitPhase::InQueue => "InQueue",
+        WaitPhase::Connecting => "Connecting",
+        WaitPhase::Validating => "Validating",
+        WaitPhase::Reconnecting => "Reconnecting",
+        WaitPhase::Paused => "Paused",
+    }
 }

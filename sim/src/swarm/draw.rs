@@ -21,10 +21,14 @@ pub fn draw(seed: u64) -> Scenario {
     let duration = pick(&mut rng, &[20, 40, 60, 90]) * SECOND;
     let lazy = rng.chance(0.7);
     let timers_late_by = pick(&mut rng, &[Duration::ZERO, 50 * MICRO, 50 * MICRO, 5 * MILLI, 100 * MILLI]);
+    // Nobody asks any more while faults go on, and then for longer than a fault is remembered.
+    let calm = rng.chance(0.1).then(|| duration.mul_f64(0.2 + 0.8 * rng.fraction()));
     let server = server(&mut Rng::new(seed, SERVER));
     let pool = pool(&mut Rng::new(seed, POOL), server.hosts.len().max(1) as u16);
-    let workload = workload(seed, duration);
+    let mut workload = workload(seed, calm.unwrap_or(duration));
+    workload.iter_mut().for_each(|group| group.until = group.until.or(calm));
     let timeline = timeline::draw(&mut Rng::new(seed, TIMELINE), &server, &pool, duration);
+    let duration = if calm.is_some() { duration + 65 * SECOND } else { duration };
     Scenario {
         name: format!("swarm seed {seed}"),
         about: String::new(),
@@ -144,10 +148,7 @@ fn group(rng: &mut Rng, number: u64, duration: Duration) -> Group {
     let closed = rng.chance(0.6);
     let pace = ms(pick(rng, &[5, 20, 60, 250, 2000]));
     let hold = hold(rng);
-    let (clients, every) = match closed {
-        true => (Some(1 + rng.below(20) as u32), None),
-        false => (None, Some(Dist::Exponential(pace.max(20 * MILLI)))),
-    };
+    let clients = closed.then(|| 1 + rng.below(20) as u32);
     let share = |rng: &mut Rng| if rng.chance(0.4) { pick(rng, &[0.01, 0.1, 0.3]) } else { 0.0 };
     let cancel = rng.chance(0.4).then(|| Cancel {
         share: pick(rng, &[0.05, 0.5]),
@@ -164,10 +165,13 @@ fn group(rng: &mut Rng, number: u64, duration: Duration) -> Group {
     let part = rng.chance(0.3);
     let from = if part { duration.mul_f64(rng.fraction() / 2.0) } else { Duration::ZERO };
     let until = part.then(|| from + (duration - from).mul_f64(0.2 + 0.8 * rng.fraction()));
+    let burst = if closed { 1 } else { pick(rng, &[1, 1, 1, 5, 40]) };
+    // Large bursts are rarer: a flood of refusals takes time and shows nothing new.
+    let every = (!closed).then(|| Dist::Exponential(pace.max(20 * MILLI) * (3 + burst) / 4));
     Group {
         name: format!("group {number}"),
         clients,
-        burst: if closed { 1 } else { pick(rng, &[1, 1, 1, 5, 40]) },
+        burst,
         every,
         ramp: if rng.chance(0.2) { (until.unwrap_or(duration) - from) / 4 } else { Duration::ZERO },
         // Nobody asks without a pause: time must go on.

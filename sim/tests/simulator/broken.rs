@@ -3,7 +3,7 @@
 //! | scenario | what is broken | what fails |
 //! |---|---|---|
 //! | bursts | only two waiters are taken in | `answers.queue_full`, or Fast truth |
-//! | crash | callers are told of an outage without a moment's patience | `answers.unavailable` |
+//! | crash | callers are told of an outage without a moment's patience | Fast truth |
 //! | crash_loop | attempts follow each other every millisecond | Quiet outage |
 //! | demoted | a session that turned read-only is taken for one that ended | Sound |
 //! | failover | the second host is never tried | Min restored |
@@ -47,7 +47,7 @@ enum Break {
 /// The break of each scenario, and how what fails begins: a guarantee, or the key of an expectation.
 const BREAKS: [(&str, Break, &str); 19] = [
     ("bursts", Break::Settings(|pool| pool.max_waiting(2)), "Fast truth"),
-    ("crash", Break::Settings(|pool| pool.outage_grace(Duration::ZERO)), "answers.unavailable"),
+    ("crash", Break::Settings(|pool| pool.outage_grace(Duration::ZERO)), "Fast truth"),
     ("crash_loop", Break::Settings(|pool| pool.backoff_initial(MILLI).demand_probe_interval(MILLI)), "Quiet outage"),
     ("demoted", Break::Class(FaultClass::WrongRole, FaultClass::Transient), "Sound"),
     ("failover", Break::Settings(|pool| pool.hosts(1)), "Min restored"),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgweir_core::pool::{Action, Check, ConnId, Counts, Event, Fate, Health, HostId, Machine, Stats, WaiterId};
+use pgweir_core::pool::{
+    Action, Check, CloseReason, ConnId, Counts, Event, Fate, Health, HostId, Machine, Notice, Reason, Reject, Stats,
+    Status, WaiterId,
+};
 use pgweir_core::time::Instant;
 use pgweir_sim::{Subject, run, run_subject};
 
@@ -79,6 +82,22 @@ pub(crate) enum Wrong {
     Drift,
     /// A recycle is forgotten.
     StaleRecycle,
+    /// Health says that all is well, whatever happens.
+    Rosy,
+    /// Health says that nothing works.
+    Gloomy,
+    /// A state is never announced.
+    SilentState,
+    /// A connection is said to be closed for another reason than it is.
+    FalseReason,
+    /// A refused acquire is told of a longer wait than it had.
+    FalseWait,
+    /// A lease that was suspected of a leak ends, and nobody is told.
+    SilentEnd,
+    /// A lease is cut off without a warning.
+    Unwarned,
+    /// A total is wrong.
+    Miscounted,
     /// An answer about a connection that is gone is taken for one about its slot's new connection, as where ids have no
     /// generation.
     StaleId,
@@ -169,6 +188,33 @@ impl Canary {
             Wrong::OverCreation if self.releases > 30 && self.waiting.is_empty() => {
                 actions.push(self.another_connect(now));
             }
+            Wrong::SilentState => {
+                actions.retain(|action| !is_notice(action, |notice| matches!(notice, Notice::StateChanged { .. })))
+            }
+            Wrong::SilentEnd => {
+                actions.retain(|action| !is_notice(action, |notice| matches!(notice, Notice::LeakResolved { .. })))
+            }
+            Wrong::Unwarned => {
+                actions.retain(|action| !is_notice(action, |notice| matches!(notice, Notice::ForcedClose { .. })))
+            }
+            Wrong::FalseReason => {
+                for action in actions {
+                    if let Action::Close { reason: reason @ (CloseReason::Broken | CloseReason::QueryLimit), .. } =
+                        action
+                    {
+                        *reason = CloseReason::IdleTimeout;
+                    }
+                }
+            }
+            Wrong::FalseWait => {
+                for action in actions {
+                    match action {
+                        Action::Reject { reason: Reject::Timeout(report), .. } => report.waited *= 2,
+                        Action::Reject { reason: Reject::Unavailable(report), .. } => report.waited *= 2,
+                        _ => {}
+                    }
+                }
+            }
             Wrong::OverCap if self.waiting.len() > 5 => actions.push(self.another_connect(now)),
             _ => {}
         }
@@ -194,6 +240,10 @@ impl Canary {
             }
         }
     }
+}
+
+fn is_notice(action: &Action, which: impl Fn(&Notice) -> bool) -> bool {
+    matches!(action, Action::Notice(notice) if which(notice))
 }
 
 /// The connection that an event is about.
@@ -244,11 +294,18 @@ impl Subject for Canary {
     }
 
     fn stats(&self, now: Instant) -> Stats {
-        self.machine.stats(now)
+        let mut stats = self.machine.stats(now);
+        stats.totals.releases += u64::from(self.wrong == Wrong::Miscounted);
+        stats
     }
 
     fn health(&self, now: Instant) -> Health {
-        self.machine.health(now)
+        let health = self.machine.health(now);
+        match self.wrong {
+            Wrong::Rosy => Health { status: Status::Healthy, reasons: Vec::new(), ..health },
+            Wrong::Gloomy => Health { status: Status::Unhealthy, reasons: vec![Reason::Paused], ..health },
+            _ => health,
+        }
     }
 }
 
@@ -300,6 +357,13 @@ fn every_canary_is_caught_with_every_seed() {
         (Wrong::LateTimers, &["True numbers"]),
         (Wrong::Drift, &["True numbers"]),
         (Wrong::StaleRecycle, &["Fresh"]),
+        (Wrong::Rosy, &["Busy is not sick"]),
+        (Wrong::Gloomy, &["Busy is not sick"]),
+        (Wrong::SilentState, &["Busy is not sick"]),
+        (Wrong::FalseReason, &["Fresh"]),
+        (Wrong::FalseWait, &["True numbers"]),
+        (Wrong::Unwarned, &["Bounded end"]),
+        (Wrong::Miscounted, &["True numbers"]),
     ] {
         for seed in 1..=3 {
             let seen = caught(wrong, seed);

@@ -124,6 +124,14 @@ fn every_canary_is_found_within_so_many_seeds() {
         (Wrong::EndlessShutdown, 20),
         (Wrong::StaleRecycle, 20),
         (Wrong::Drift, 3),
+        (Wrong::Rosy, 3),
+        (Wrong::Gloomy, 3),
+        (Wrong::SilentState, 3),
+        (Wrong::FalseReason, 5),
+        (Wrong::FalseWait, 5),
+        (Wrong::SilentEnd, 20),
+        (Wrong::Unwarned, 20),
+        (Wrong::Miscounted, 3),
     ] {
         let found = (1..=within).find(|seed| run_seed_of(*seed, make(wrong)).is_err());
         assert!(found.is_some(), "{wrong:?} was not found by {within} seeds");

@@ -468,6 +468,25 @@ fn the_state_follows_health_when_an_acquire_starts_a_probe() {
     assert_eq!((after.status, after.state), (Status::Unhealthy, State::Unhealthy));
 }
 
+/// The swarm, seed 1474: what might still have been found good was retired after all was judged.
+#[test]
+fn a_permanent_fault_is_told_when_the_last_connection_that_might_serve_is_retired() {
+    let ten = secs(10);
+    let pool = PoolConfig { min_size: 2, max_size: 3, max_connecting: 1, max_connection_lifetime: ten, ..config() };
+    let mut rig = Rig::ready(pool);
+    let lease = rig.lease();
+    rig.pass(ten);
+    let replacement = rig.take_connects()[0];
+    rig.release(lease, Fate::Broken);
+    let waiter = rig.acquire();
+    rig.connect_failed(replacement, Permanent);
+    assert_eq!((rig.counts().idle, rig.rejected(waiter)), (1, None), "it is retired when the broken one is closed");
+    rig.close_all();
+    assert_eq!(rig.counts().idle, 0);
+    assert!(matches!(rig.rejected(waiter), Some(Reject::Unavailable(_))), "{:?}", rig.counts());
+    assert_eq!(rig.machine.state(), State::Unhealthy);
+}
+
 #[test]
 fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     let mut rig = Rig::ready(PoolConfig { max_queries: 1, ..config() });
@@ -482,6 +501,22 @@ fn a_full_server_is_tried_again_when_a_connection_of_ours_closes() {
     assert_eq!(rig.counts().connecting, 1);
     rig.connect_all();
     assert!(rig.granted(waiter).is_some());
+}
+
+/// The swarm, seed 3414: while the pool starts, a full server counts as one that is down.
+#[test]
+fn a_server_that_was_full_during_the_start_is_not_down_after_it() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 4, max_size: 4, ..config() });
+    rig.event(Event::Start { lazy: false });
+    let conns = rig.take_connects();
+    rig.connected(conns[0]);
+    for conn in &conns[1..] {
+        rig.connect_failed(*conn, Capacity);
+    }
+    rig.event(Event::Resize { min_size: 1, max_size: 4 });
+    let health = rig.machine.health(rig.now);
+    assert_eq!((health.status, health.serviceable), (Status::Degraded, 1), "{:?}", health.reasons);
+    assert_eq!(rig.machine.state(), State::Degraded);
 }
 
 #[test]
@@ -579,4 +614,26 @@ fn a_recovery_ends_also_where_no_connection_is_wanted_any_more() {
     rig.event(Event::Resize { min_size: 0, max_size: 4 });
     assert_eq!(rig.machine.state(), State::Healthy);
     assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
+}
+
+/// The swarm, seeds 3217 and 4234: healthy was announced, and recovering right after it.
+#[test]
+fn a_lazy_start_is_not_over_before_the_outage_during_it_is() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 3, max_size: 3, ..config() });
+    rig.event(Event::Start { lazy: true });
+    for conn in rig.take_connects() {
+        rig.connect_failed(conn, Transient);
+    }
+    let first = rig.pass_until_connect();
+    rig.connected(first);
+    let second = rig.take_connects()[0];
+    rig.connected(second);
+    rig.lost(first);
+    rig.event(Event::Resize { min_size: 0, max_size: 3 });
+    assert_eq!(rig.machine.state(), State::Initializing, "the one that is open is being asked");
+    assert_eq!(rig.take_validates(), [second]);
+    rig.event(Event::Validated { conn: second });
+    assert_eq!(rig.machine.state(), State::Degraded, "{:?}", rig.machine.health(rig.now).reasons);
+    assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
+    assert_eq!(rig.noticed(|n| matches!(n, Notice::StateChanged { to: State::Recovering, .. })), 0);
 }
