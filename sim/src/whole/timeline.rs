@@ -8,7 +8,7 @@ use pgweir_core::time::Instant;
 use super::Shared;
 use super::world::World;
 use crate::Server;
-use crate::net::Direction;
+use crate::net::{Direction, Path};
 use crate::scenario::{Cut, Dist, ServerState, Sessions, Step, What};
 
 /// Does what the scenario says, each thing at its time.
@@ -155,7 +155,12 @@ pub(super) fn heal_everything(world: &World) {
             let allowed = server.config().max_connections.max(2 * wanted + 20);
             server.set_max_connections(now, allowed);
             server.set_other_sessions(now, 0);
+            let usual = crate::scenario::ServerSpec::default();
+            server.set_login_cost(now, usual.connect);
+            server.config().logins_at_once = server.config().logins_at_once.max(usual.logins_at_once);
+            server.set_query_time(now, Dist::Fixed(Duration::ZERO));
         });
+        server.net().path(|path| *path = Path::default());
         heal_network(world, number);
         world.state().look.refuses_logins(number, false);
     }
