@@ -157,6 +157,8 @@ impl Postgres {
         self.state = ServerState::Up;
         self.refuse_logins = false;
         self.auth_fault = None;
+        // Those who have given up their login no longer keep others from theirs.
+        self.lanes.fill(now);
         if self.frozen {
             self.thaw(now);
         }
