@@ -120,7 +120,8 @@ impl Watch {
         let lifetime = self.config.max_connection_lifetime();
         let age = now - seen.since;
         ensure!(
-            lifetime.is_zero() || age <= lifetime + self.late + NOTICE,
+            // The pool counts from the end of its connect, the server from the end of its login.
+            lifetime.is_zero() || age <= lifetime + self.config.connect_timeout() + self.late + NOTICE,
             "Fresh",
             "request {call} got session {key:?} at the age of {age:?}"
         );
