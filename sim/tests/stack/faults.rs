@@ -303,7 +303,7 @@ fn impossible_settings_are_refused_where_they_are_made() {
     use pgweir_sim::scenario::Dist;
 
     let upside_down = Dist::Uniform(millis(9), millis(1));
-    let said = failure(|| drop(Sim::builder().timer_slack(upside_down)));
+    let said = failure(|| drop(Sim::builder().timer_slack(upside_down.clone())));
     assert!(said.contains("timer_slack: uniform between 9ms and 1ms is empty"), "{said}");
     let said = failure(|| drop(Sim::builder().path(|path| path.partial = 1.5)));
     assert!(said.contains("partial: a share between 0 and 1, not 1.5"), "{said}");
