@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pgweir_core::journal::Journal;
 use pgweir_core::pool::Event;
-use pgweir_sim::what_if::{History, Options, OutageEnd, what_if, with_settings};
+use pgweir_sim::what_if::{History, Options, OutageEnd, what_if};
+use pgweir_sim::{Setting, with_settings};
 
 use super::{FAILED, complain};
 
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     file: PathBuf,
     /// Another setting, as field=value with the names and values of the configuration; several are possible.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    settings: Vec<String>,
+    settings: Vec<Setting>,
     /// Where all draws come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -115,7 +115,7 @@ fn what_cannot_be_used_is_2_with_the_reason() {
     let whole = journal(BURST, Instant::ZERO);
     let good = file(&whole);
     for (arguments, said) in [
-        (&["--set", "max_size=0"][..], "--set max_size=0: max_size (0) must be 1 to 10,000"),
+        (&["--set", "max_size=0"][..], "max_size=0: max_size (0) must be 1 to 10,000"),
         (&["--set", "outage_grace=5"], "write 5s"),
         (&["--set", "maxsize=5"], "there is no field `maxsize`"),
         (&["--set", "max_size"], "write it as field=value"),
