@@ -164,3 +164,22 @@ fn what_is_left_of_a_damaged_journal_is_used_and_the_rest_reported() {
     assert!(text.contains("WARNING: the journal breaks off"), "{text}");
     assert_eq!(row(&text, "requests").len(), 3, "{text}");
 }
+
+#[test]
+fn a_page_has_the_comparison_and_nothing_else_gets_into_it() {
+    let folder = tempfile::Builder::new().prefix("<b>").tempdir().expect("a folder");
+    let (file, page) = (folder.path().join("pool.journal"), folder.path().join("page.html"));
+    std::fs::write(&file, journal(BURST, Instant::ZERO)).expect("written");
+    let (file, page) = (file.to_str().expect("UTF-8"), page.to_str().expect("UTF-8"));
+    let output = command(&["what-if", file, "--set", "max_size=10", "--html", page]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("wrote {page}")));
+    let html = std::fs::read_to_string(page).expect("a page");
+    for said in ["<dt>max_size</dt><dd>4 → 10</dd>", "<td>timed out</td>", "within the rule", "recorded on demand"] {
+        assert!(html.contains(said), "{said:?} is not in\n{html}");
+    }
+    assert!(!html.contains("<b>/") && html.contains("&lt;b&gt;") && html.contains("</html>"), "not escaped");
+    let output = command(&["what-if", file, "--html", "/nowhere/x.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nowhere/x.html: No such file"), "{}", stderr(&output));
+}
