@@ -17,6 +17,8 @@ pub(super) struct Conn {
     pub(super) idle_since: Instant,
     /// When the server last answered on it.
     pub(super) proved: Instant,
+    /// Whether that was after its last lease: at one moment, one may follow the other.
+    pub(super) proved_since: bool,
     pub(super) queries: u64,
     /// Which faults it has been proved after.
     pub(super) suspicion: u32,
@@ -211,6 +213,7 @@ impl Conns {
                 opened: Instant::ZERO,
                 idle_since: Instant::ZERO,
                 proved: Instant::ZERO,
+                proved_since: false,
                 queries: 0,
                 suspicion: 0,
                 recycle: 0,
@@ -230,7 +233,7 @@ impl Conns {
         let suspicion = self.suspicion;
         self.change(id, |conn| {
             (conn.opened, conn.idle_since, conn.proved) = (now, now, now);
-            (conn.queries, conn.suspicion) = (0, suspicion);
+            (conn.queries, conn.suspicion, conn.proved_since) = (0, suspicion, true);
             conn.is = Is::Idle;
         });
     }

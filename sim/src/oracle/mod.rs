@@ -12,6 +12,8 @@ mod link;
 mod retire;
 mod rules;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -230,7 +232,7 @@ impl Oracle {
                     self.conns.change(*conn, |conn| {
                         conn.is = Is::Idle;
                         if how == pgweir_core::pool::Check::RoundTrip {
-                            (conn.proved, conn.suspicion) = (now, suspicion);
+                            (conn.proved, conn.proved_since, conn.suspicion) = (now, true, suspicion);
                         }
                     });
                     self.seen.validations += u64::from(how == pgweir_core::pool::Check::RoundTrip);
@@ -250,7 +252,8 @@ impl Oracle {
                 if let Is::Resetting { suspicion, .. } = self.conns.is(*conn) {
                     self.step.returned = Some(*conn);
                     self.conns.change(*conn, |conn| {
-                        (conn.is, conn.idle_since, conn.proved, conn.suspicion) = (Is::Idle, now, now, suspicion);
+                        (conn.is, conn.suspicion) = (Is::Idle, suspicion);
+                        (conn.idle_since, conn.proved, conn.proved_since) = (now, now, true);
                     });
                 }
             }
@@ -290,7 +293,7 @@ impl Oracle {
         let to_reset = fate == Fate::Dirty || (fate == Fate::Clean && self.config.reset_on_release());
         self.conns.change(id, |conn| {
             conn.queries += queries;
-            conn.idle_since = now;
+            (conn.idle_since, conn.proved_since) = (now, false);
             conn.is = if to_reset { Is::Returned } else { Is::Idle };
         });
         match fate {

@@ -44,7 +44,7 @@ impl Oracle {
         let recent = |at: Instant| now - at <= self.config.validation_interval();
         match self.config.validation() {
             ValidationPolicy::Interval => recent(conn.idle_since.max(conn.proved)),
-            ValidationPolicy::Always => conn.proved >= conn.idle_since && recent(conn.proved),
+            ValidationPolicy::Always => conn.proved_since && recent(conn.proved),
             ValidationPolicy::Suspect => true,
         }
     }

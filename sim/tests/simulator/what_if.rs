@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::journal::{Check, Header, Why, Writer};
+use pgweir_core::journal::{Check, Header, Journal, Replay, Why, Writer};
 use pgweir_core::pool::Machine;
 use pgweir_core::time::{Instant, Wall};
-use pgweir_sim::run_traced;
-use pgweir_sim::what_if::Recorder;
+use pgweir_sim::replay::run_recorded;
+use pgweir_sim::swarm::draw;
+use pgweir_sim::what_if::{History, Options, Recorder, what_if};
+use pgweir_sim::{NoTrace, Trace, run_traced};
 
 use crate::support::{command, scenario, stderr, stdout};
 
@@ -182,4 +184,41 @@ fn a_page_has_the_comparison_and_nothing_else_gets_into_it() {
     let output = command(&["what-if", file, "--html", "/nowhere/x.html"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("/nowhere/x.html: No such file"), "{}", stderr(&output));
+}
+
+/// The journal's second half.
+fn from_the_middle(journal: &Journal) -> History {
+    let mut replay = Replay::new(journal);
+    for _ in 0..journal.entries().len() / 2 {
+        replay.step();
+    }
+    let before = replay.machine().clone();
+    let mut recorder = Recorder::default();
+    while let Some(step) = replay.step() {
+        recorder.event(step.entry.at, &step.entry.event);
+        step.actions.iter().for_each(|action| recorder.action(step.entry.at, action));
+    }
+    History::new(before.config(), &before, recorder.into_steps())
+}
+
+/// Whatever a pool lived through can be asked about, from the beginning or from the middle: every guarantee holds in what
+/// is simulated of it, as recorded and as any other pool, and every request is made again.
+#[test]
+fn whatever_the_swarm_lives_through_can_be_asked_about() {
+    // At 60 and 85 leases end at the moment at which their connections were proved.
+    let short = (1..).filter(|seed| draw(*seed).duration <= Duration::from_secs(20));
+    for (number, seed) in [60, 85].into_iter().chain(short.take(8)).enumerate() {
+        let (result, bytes) = run_recorded(&draw(seed), seed, &mut NoTrace);
+        result.unwrap_or_else(|failure| panic!("{failure}"));
+        let journal = Journal::read(&bytes).expect("whole");
+        let whole = number < 2 || number % 2 == 0;
+        let history =
+            if whole { History::from_journal(&journal).expect("the same machine") } else { from_the_middle(&journal) };
+        let other = draw(seed + 1).pool;
+        let answer = what_if(&history, &other, &Options::default())
+            .unwrap_or_else(|failure| panic!("swarm seed {seed}: {failure}"));
+        for measures in answer.simulated.iter().chain(&answer.changed) {
+            assert_eq!(measures.requests, answer.recorded.requests, "swarm seed {seed}: {answer}");
+        }
+    }
 }
