@@ -2,6 +2,7 @@
 //! the outage, `cargo test -p pgweir-sim --example orders` tests it over many seeds.
 
 #![allow(unreachable_pub, reason = "in a service these would be its public parts")]
+#![allow(clippy::print_stdout, reason = "an example says what happened")]
 
 mod outage;
 mod service;
