@@ -48,8 +48,7 @@ pub fn the_database_crashes_under_load(sim: &Sim) -> Story {
         orders.close().await;
         assert!(server.sessions().is_empty(), "nothing is left on the server");
         every_answer_was_true(&server, &story.lock().expect("a story"));
-        let story = story.lock().expect("a story").clone();
-        story
+        story.lock().expect("a story").clone()
     })
 }
 
