@@ -88,7 +88,7 @@ pub use report::Report;
 pub use run::{Failure, Outcome, Subject, run, run_subject, run_traced};
 pub use runtime::SimRuntime;
 pub use scenario::{BadScenario, Scenario};
-pub use settings::Setting;
+pub use settings::{BadSetting, Setting, with_settings};
 pub use sim::{Elapsed, JoinHandle, Server, Sim, SimBuilder};
 pub use speed::{Speed, Stream};
 pub use trace::{Lines, NoTrace, Trace};

@@ -42,8 +42,10 @@ impl<T> Queue<T> {
 }
 
 impl<T> Entry<T> {
-    fn key(&self) -> (Instant, u64) {
-        (self.at, self.order)
+    /// The time, then the order. One number, because it is compared without a branch: a heap's branches are as good as
+    /// random.
+    fn key(&self) -> u128 {
+        (u128::from(self.at.as_nanos()) << 64) | u128::from(self.order)
     }
 }
 
@@ -58,6 +60,14 @@ impl<T> Eq for Entry<T> {}
 impl<T> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
+    }
+
+    fn lt(&self, other: &Self) -> bool {
+        self.key() < other.key()
+    }
+
+    fn le(&self, other: &Self) -> bool {
+        self.key() <= other.key()
     }
 }
 

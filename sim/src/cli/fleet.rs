@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant as WallClock};
 
 use clap::{Args, ValueEnum};
-use pgweir_sim::Setting;
+use pgweir_core::config::PoolConfig;
 use pgweir_sim::fleet::{FleetOutcome, FleetSpec, MemberKind, OutageKind, Overflow, ServerLimits, run_fleet};
 use pgweir_sim::report::{FleetReport, Page, fleet_section};
+use pgweir_sim::{Setting, with_settings};
 
 use super::{FAILED, complain, is_coloured, write_page};
 
@@ -49,7 +50,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     max_connections: Option<u32>,
     /// A setting of the pools, as in a configuration file: --set max_size=20.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
     settings: Vec<Setting>,
     /// Runs once with each of some values of a setting: --compare max_connecting=1,4,10.
     #[arg(long, value_name = "KEY=VALUE,VALUE...", value_parser = comparison)]
@@ -141,7 +142,8 @@ impl Arguments {
             for value in values {
                 let one = Setting::new(key.clone(), value.clone());
                 let name = one.to_string();
-                let settings: Vec<Setting> = self.settings.iter().cloned().chain([one]).collect();
+                let others = self.settings.iter().filter(|setting| setting.field() != key);
+                let settings: Vec<Setting> = others.cloned().chain([one]).collect();
                 add(name, MemberKind::Pgweir, &settings)?;
             }
         }
@@ -154,7 +156,7 @@ impl Arguments {
     fn spec(&self, member: MemberKind, settings: &[Setting]) -> Result<FleetSpec, String> {
         Ok(FleetSpec {
             instances: self.instances,
-            pool: Setting::configure(settings)?,
+            pool: with_settings(&PoolConfig::default(), settings).map_err(|bad| bad.to_string())?,
             member,
             rate: self.rate,
             hold: self.hold,

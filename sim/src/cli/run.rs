@@ -75,7 +75,7 @@ impl Arguments {
             if self.html.is_some() {
                 page.sections.push(match &result {
                     Ok(outcome) => scenario_section(scenario, outcome),
-                    Err(failure) => failure_section(scenario, failure),
+                    Err(failure) => failure_section(&scenario.about, failure),
                 });
             }
         }

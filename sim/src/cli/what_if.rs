@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pgweir_core::journal::Journal;
 use pgweir_core::pool::Event;
-use pgweir_sim::what_if::{History, Options, OutageEnd, what_if, with_settings};
+use pgweir_sim::report::{Page, failure_section, what_if_section};
+use pgweir_sim::what_if::{History, Options, OutageEnd, what_if};
+use pgweir_sim::{Setting, with_settings};
 
-use super::{FAILED, complain};
+use super::{FAILED, complain, write_page};
 
 /// Longer histories are no incidents any more.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -25,7 +27,7 @@ pub(super) struct Arguments {
     file: PathBuf,
     /// Another setting, as field=value with the names and values of the configuration; several are possible.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    settings: Vec<String>,
+    settings: Vec<Setting>,
     /// Where all draws come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -38,6 +40,9 @@ pub(super) struct Arguments {
     /// When a time of trouble is taken to have ended, between the last failure and the next success.
     #[arg(long, value_enum, default_value_t = End::Middle)]
     outage_end: End,
+    /// Write a page with the comparison to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,20 +90,24 @@ impl Arguments {
         let mut options = Options::default();
         (options.seed, options.seeds) = (self.seed, self.seeds);
         (options.load, options.outage_end) = (self.scale_load, self.outage_end.into());
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        head(&mut out, &name, &journal, &history)?;
-        let code = match what_if(&history, &config, &options) {
+        let about = about(&name, &journal, &history);
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", about.join("\n  "))?;
+        let title = format!("What if: {name}");
+        let (section, code) = match what_if(&history, &config, &options) {
             Ok(answer) => {
                 writeln!(out, "{answer}")?;
-                ExitCode::SUCCESS
+                (what_if_section(title, about.join("\n\n"), &answer), ExitCode::SUCCESS)
             }
             Err(failure) => {
                 writeln!(out, "FAILED {failure}")?;
-                ExitCode::from(FAILED)
+                (failure_section(&about.join("\n\n"), &failure), ExitCode::from(FAILED))
             }
         };
-        out.flush()?;
-        Ok(code)
+        drop(out);
+        let Some(file) = &self.html else { return Ok(code) };
+        let written = write_page(file, &Page { title: section.title.clone(), sections: vec![section] })?;
+        Ok(if written == ExitCode::SUCCESS { code } else { written })
     }
 }
 
@@ -121,15 +130,16 @@ fn requests(history: &History) -> usize {
     history.steps().iter().filter(|step| matches!(step.event, Event::Acquire { .. })).count()
 }
 
-fn head(out: &mut impl Write, name: &str, journal: &Journal, history: &History) -> io::Result<()> {
+/// What the journal is, for people: a few lines.
+fn about(name: &str, journal: &Journal, history: &History) -> Vec<String> {
     let header = journal.header();
-    let requests = requests(history);
+    let (requests, events) = (requests(history), history.steps().len());
     let lasted = (history.ends() - history.begins()).as_secs_f64();
-    writeln!(out, "{name}: {lasted:.1} s, {requests} requests, {} events", history.steps().len())?;
     let begun = header.wall.iso(history.begins());
-    writeln!(out, "  recorded {}, from {begun} on, by pgweir {}", header.why, header.version)?;
-    if let Some(loss) = journal.loss() {
-        writeln!(out, "  WARNING: {loss}")?;
-    }
-    Ok(())
+    let mut lines = vec![
+        format!("{name}: {lasted:.1} s, {requests} requests, {events} events"),
+        format!("recorded {}, from {begun} on, by pgweir {}", header.why, header.version),
+    ];
+    lines.extend(journal.loss().map(|loss| format!("WARNING: {loss}")));
+    lines
 }

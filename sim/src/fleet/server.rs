@@ -20,7 +20,8 @@ pub(super) struct Server {
     /// Counts the crashes: work from before one is nobody's any more.
     epoch: u32,
     busy: u32,
-    queue: VecDeque<Job>,
+    /// Since when, and what.
+    queue: VecDeque<(Instant, Job)>,
     pub(super) sessions: u32,
     /// Sessions whose client is gone without the server having heard of it.
     orphans: u32,
@@ -50,7 +51,6 @@ pub(super) struct Figures {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     pub(super) who: Ref,
-    since: Instant,
     /// It will only be told that the server is starting.
     pub(super) refuse: bool,
     epoch: u32,
@@ -125,7 +125,7 @@ impl Server {
                 }
             };
         }
-        self.queue.push_back(Job { who, since: now, refuse, epoch: self.epoch });
+        self.queue.push_back((now, Job { who, refuse, epoch: self.epoch }));
         Welcome::Taken
     }
 
@@ -134,9 +134,9 @@ impl Server {
         if self.busy >= self.limits.logins_at_once {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        let (since, job) = self.queue.pop_front()?;
         self.busy += 1;
-        self.figures.queue_waits.add(now - job.since);
+        self.figures.queue_waits.add(now - since);
         // What is worked on at once did not queue.
         Some((job, if job.refuse { self.limits.refusal_cost } else { self.limits.login_cost }))
     }

@@ -12,6 +12,8 @@ mod link;
 mod retire;
 mod rules;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;

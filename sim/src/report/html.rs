@@ -99,11 +99,13 @@ fn table_html(table: &Table) -> Markup {
         div class="table" tabindex="0" role="region" aria-label=(table.caption) {
             table {
                 caption { (table.caption) }
-                thead { tr {
-                    @for (column, name) in table.head.iter().enumerate() {
-                        th scope="col" class=[is_number(table, column).then_some("number")] { (name) }
-                    }
-                } }
+                @if !table.head.is_empty() {
+                    thead { tr {
+                        @for (column, name) in table.head.iter().enumerate() {
+                            th scope="col" class=[is_number(table, column).then_some("number")] { (name) }
+                        }
+                    } }
+                }
                 tbody {
                     @for row in &table.rows {
                         tr { @for cell in row { (cell_html(cell)) } }
@@ -221,6 +223,7 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 caption{text-align:left;font-weight:600;padding:.25rem 0}
 th,td{text-align:left;padding:.25rem .65rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td:not(.number){min-width:5.5rem}
+@media(min-width:40.01rem){td:not(.number):not(:last-child){white-space:nowrap}}
 th{color:var(--soft);font-weight:600}
 .number{text-align:right;white-space:nowrap}
 figure{margin:1.25rem 0}figcaption{color:var(--soft);font-size:.85rem;max-width:46rem}

@@ -37,7 +37,7 @@ pub struct Section {
 pub struct Table {
     /// What it is called.
     pub caption: String,
-    /// A name for each column.
+    /// A name for each column, or nothing if they need none.
     pub head: Vec<String>,
     /// The rows.
     pub rows: Vec<Vec<Cell>>,

@@ -29,11 +29,11 @@ pub fn scenario_section(scenario: &Scenario, outcome: &Outcome) -> Section {
     }
 }
 
-/// A run of `scenario` that ended early, as a section of a page.
-pub fn failure_section(scenario: &Scenario, failure: &Failure) -> Section {
+/// A run that ended early, as a section of a page. `about` says for people what it was.
+pub fn failure_section(about: &str, failure: &Failure) -> Section {
     Section {
         title: failure.name.clone(),
-        about: scenario.about.clone(),
+        about: about.to_owned(),
         verdict: Some((false, "FAILED".to_owned())),
         facts: vec![
             ("Seed".to_owned(), failure.seed.to_string()),

@@ -9,7 +9,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// What does not fit is the longest that does.
 pub(crate) fn scale(duration: Duration, factor: f64) -> Duration {
-    Duration::from_nanos((duration.as_nanos() as f64 * factor) as u64)
+    let nanos = duration.as_nanos();
+    // What fits is converted by one instruction.
+    let nanos = u64::try_from(nanos).map_or(nanos as f64, |nanos| nanos as f64);
+    Duration::from_nanos((nanos * factor) as u64)
 }
 
 /// What a number or a duration is expected to be: `3` is exactly that, `{at_least: 1, at_most: 5}` a range.

@@ -51,7 +51,6 @@ mod history;
 mod measure;
 mod plan;
 pub(crate) mod recording;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -63,9 +62,9 @@ pub use answer::Answer;
 pub use compare::Row;
 pub use history::{Deviation, History, Recorder, Step};
 pub use measure::Measures;
-pub use settings::{BadSetting, with_settings};
 
 use crate::run::{Failure, run_recording};
+use crate::settings::differences;
 use crate::trace::Tail;
 use measure::Meter;
 use plan::Plan;
@@ -114,7 +113,7 @@ pub fn what_if(history: &History, config: &PoolConfig, options: &Options) -> Res
     let extract = extract::extract(history);
     let plan = Plan::new(history, &extract, options.outage_end, 1.0);
     let (before, after) = (one_host(history.config()), one_host(config));
-    let changes = settings::differences(&before, &after);
+    let changes = differences(&before, &after);
     let recorded = Meter::of(history, &plan.backs());
     let simulated = simulate(&plan, &before, options)?;
     let changed = if changes.is_empty() && options.load == 1.0 {

@@ -199,14 +199,12 @@ impl<'a> Plan<'a> {
     /// How long a request holds its connection this time.
     fn hold(&self, request: &Request, mut rng: Rng) -> Duration {
         let site = self.sites.get(&request.site).filter(|site| !site.is_empty()).unwrap_or(&self.all_sites);
-        let hold = match request.hold {
+        match request.hold {
             Hold::Seen(held) => held,
             Hold::Cut(held) => site.draw_longer(held, &mut rng).unwrap_or(held),
             Hold::Unfinished(held) => site.draw_longer(held, &mut rng).unwrap_or(Duration::MAX),
             Hold::Unknown => site.draw(&mut rng),
-        };
-        // A lease that ends at the moment at which it begins is none.
-        hold.max(Duration::from_nanos(1))
+        }
     }
 
     fn changes(&self) -> Vec<(Instant, Change)> {

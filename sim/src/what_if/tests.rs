@@ -12,6 +12,7 @@ use super::measure::Meter;
 use super::*;
 use crate::run::run_traced;
 use crate::scenario::Scenario;
+use crate::settings::{Setting, with_settings};
 
 const MS: Duration = Duration::from_millis(1);
 /// What a woken task takes to run, in a simulated run.
@@ -47,7 +48,7 @@ fn whole(scenario: &Scenario) -> (History, Extract) {
 }
 
 fn set(config: &PoolConfig, settings: &[&str]) -> PoolConfig {
-    let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+    let settings: Vec<Setting> = settings.iter().map(|setting| setting.parse().expect("a setting")).collect();
     with_settings(config, &settings).unwrap_or_else(|bad| panic!("{bad}"))
 }
 

@@ -20,7 +20,17 @@ fn a_fleet_is_the_same_in_another_process() {
 
 #[test]
 fn a_comparison_has_a_row_for_each_value() {
-    let arguments = ["--compare", "max_connecting=1,4", "--compare", "jitter=0,0.3", "--set", "min_size=5", "--naive"];
+    let arguments = [
+        "--compare",
+        "max_connecting=1,4",
+        "--compare",
+        "jitter=0,0.3",
+        "--set",
+        "min_size=5",
+        "--set",
+        "max_connecting=2",
+        "--naive",
+    ];
     let output = fleet(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
@@ -42,8 +52,9 @@ fn impossible_options_are_2_and_say_what_is_expected() {
         (&["--outage", "30"], "write for example 500ms, 30s or 5m"),
         (&["--logins-at-once", "0"], "logins-at-once must be 1 or more"),
         (&["--max-connections", "0"], "max-connections must be 1 or more"),
-        (&["--set", "max_size"], "write for example max_size=20"),
-        (&["--set", "maxsize=3"], "maxsize=3: unknown field `maxsize`"),
+        (&["--set", "max_size"], "write it as field=value, such as max_size=20"),
+        (&["--set", "maxsize=3"], "maxsize=3: there is no field `maxsize`"),
+        (&["--set", "max_size=5", "--set", "max_size=6"], "max_size=6: `max_size` is set twice"),
         (&["--set", "max_size=0"], "max_size (0) must be 1 to 10,000"),
         (&["--compare", "jitter"], "write for example max_connecting=1,4,10"),
         (&["--compare", "jitter=0,,1"], "write for example max_connecting=1,4,10"),

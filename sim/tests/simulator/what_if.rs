@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
-use pgweir_core::journal::{Check, Header, Why, Writer};
+use pgweir_core::journal::{Check, Header, Journal, Replay, Why, Writer};
 use pgweir_core::pool::Machine;
 use pgweir_core::time::{Instant, Wall};
-use pgweir_sim::run_traced;
-use pgweir_sim::what_if::Recorder;
+use pgweir_sim::replay::run_recorded;
+use pgweir_sim::swarm::draw;
+use pgweir_sim::what_if::{History, Options, Recorder, what_if};
+use pgweir_sim::{NoTrace, Trace, run_traced};
 
 use crate::support::{command, scenario, stderr, stdout};
 
@@ -115,7 +117,7 @@ fn what_cannot_be_used_is_2_with_the_reason() {
     let whole = journal(BURST, Instant::ZERO);
     let good = file(&whole);
     for (arguments, said) in [
-        (&["--set", "max_size=0"][..], "--set max_size=0: max_size (0) must be 1 to 10,000"),
+        (&["--set", "max_size=0"][..], "max_size=0: max_size (0) must be 1 to 10,000"),
         (&["--set", "outage_grace=5"], "write 5s"),
         (&["--set", "maxsize=5"], "there is no field `maxsize`"),
         (&["--set", "max_size"], "write it as field=value"),
@@ -163,4 +165,60 @@ fn what_is_left_of_a_damaged_journal_is_used_and_the_rest_reported() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(text.contains("WARNING: the journal breaks off"), "{text}");
     assert_eq!(row(&text, "requests").len(), 3, "{text}");
+}
+
+#[test]
+fn a_page_has_the_comparison_and_nothing_else_gets_into_it() {
+    let folder = tempfile::Builder::new().prefix("<b>").tempdir().expect("a folder");
+    let (file, page) = (folder.path().join("pool.journal"), folder.path().join("page.html"));
+    std::fs::write(&file, journal(BURST, Instant::ZERO)).expect("written");
+    let (file, page) = (file.to_str().expect("UTF-8"), page.to_str().expect("UTF-8"));
+    let output = command(&["what-if", file, "--set", "max_size=10", "--html", page]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("wrote {page}")));
+    let html = std::fs::read_to_string(page).expect("a page");
+    for said in ["<dt>max_size</dt><dd>4 → 10</dd>", "<td>timed out</td>", "within the rule", "recorded on demand"] {
+        assert!(html.contains(said), "{said:?} is not in\n{html}");
+    }
+    assert!(!html.contains("<b>/") && html.contains("&lt;b&gt;") && html.contains("</html>"), "not escaped");
+    let output = command(&["what-if", file, "--html", "/nowhere/x.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nowhere/x.html: No such file"), "{}", stderr(&output));
+}
+
+/// The journal's second half.
+fn from_the_middle(journal: &Journal) -> History {
+    let mut replay = Replay::new(journal);
+    for _ in 0..journal.entries().len() / 2 {
+        replay.step();
+    }
+    let before = replay.machine().clone();
+    let mut recorder = Recorder::default();
+    while let Some(step) = replay.step() {
+        recorder.event(step.entry.at, &step.entry.event);
+        step.actions.iter().for_each(|action| recorder.action(step.entry.at, action));
+    }
+    History::new(before.config(), &before, recorder.into_steps())
+}
+
+/// Whatever a pool lived through can be asked about, from the beginning or from the middle: every guarantee holds in what
+/// is simulated of it, as recorded and as any other pool, and every request is made again.
+#[test]
+fn whatever_the_swarm_lives_through_can_be_asked_about() {
+    // At 60 and 85 leases end at the moment at which their connections were proved.
+    let short = (1..).filter(|seed| draw(*seed).duration <= Duration::from_secs(20));
+    for (number, seed) in [60, 85].into_iter().chain(short.take(8)).enumerate() {
+        let (result, bytes) = run_recorded(&draw(seed), seed, &mut NoTrace);
+        result.unwrap_or_else(|failure| panic!("{failure}"));
+        let journal = Journal::read(&bytes).expect("whole");
+        let whole = number < 2 || number % 2 == 0;
+        let history =
+            if whole { History::from_journal(&journal).expect("the same machine") } else { from_the_middle(&journal) };
+        let other = draw(seed + 1).pool;
+        let answer = what_if(&history, &other, &Options::default())
+            .unwrap_or_else(|failure| panic!("swarm seed {seed}: {failure}"));
+        for measures in answer.simulated.iter().chain(&answer.changed) {
+            assert_eq!(measures.requests, answer.recorded.requests, "swarm seed {seed}: {answer}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgweir_core::journal::{Journal, JournalOptions, Replay, Why};
 use pgweir_core::os::{JournalDirectory, JournalFile};
 use pgweir_core::pool::{Action, Event, Notice, State};
+use pgweir_sim::what_if::{History, Measures, Options, what_if};
 use pgweir_tests::{Auth, LocalPostgres};
 
 use super::load::Load;
@@ -48,6 +49,26 @@ fn states(journal: &Journal) -> Vec<State> {
         }));
     }
     states
+}
+
+/// What the pool lived through, to its end, is simulated again as it was configured: every request is made and answered,
+/// and the pool gets as large as it was and no larger.
+///
+/// The outcomes of the requests are not bounded here. These callers ask again as soon as they are served and keep every
+/// connection busy, and that is what a what-if does not model: at such a load a moment's difference leaves a queue that
+/// does not shrink. The answer says so itself, by the rows that it marks.
+fn can_be_asked_about(journal: &Journal, max_size: u64) {
+    let history = History::from_journal(journal).expect("the same machine");
+    let answer = what_if(&history, history.config(), &Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
+    let answered = |of: &Measures| {
+        of.granted + of.timed_out + of.unavailable + of.queue_full + of.would_block + of.closed + of.cancelled
+    };
+    let (recorded, again) = (&answer.recorded, &answer.simulated[0]);
+    assert!(recorded.requests > 200 && recorded.outages >= 1, "{answer}");
+    assert_eq!((again.requests, answered(again)), (recorded.requests, recorded.requests), "{answer}");
+    assert_eq!(answered(recorded), recorded.requests, "{answer}");
+    assert_eq!((recorded.peak_open, again.peak_open), (max_size, max_size), "{answer}");
+    assert!(answer.to_string().contains("sessions ended at"), "the crash was not found:\n{answer}");
 }
 
 /// Queries that fail, and hooks that do, with words of the user's in what they say.
@@ -165,6 +186,7 @@ fn a_file_gets_everything_through_a_crash_to_the_end() {
         let replay = replayed(&journal);
         assert_eq!((replay.machine().state(), replay.machine().counts()), (State::Terminated, pool.status()));
         assert_eq!(states(&journal).last(), Some(&State::Terminated));
+        can_be_asked_about(&journal, 4);
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1, "nothing was overwritten");
     });
 }
