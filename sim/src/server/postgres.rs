@@ -280,7 +280,10 @@ impl Host for Postgres {
     }
 
     fn reset(&mut self, now: Instant, link: LinkId) {
-        // As a real one, it notices when it next reads or writes.
+        // As a real one, it notices when it next reads or writes; a write that waited for the client goes wrong at once.
+        if let Some(found) = self.links.get_mut(&link) {
+            found.wire.congested = false;
+        }
         self.end(now, link);
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Look {
 struct HostSeen {
     /// The network swallows something, and since when it does not any more.
     is_cut: bool,
+    /// When it last began or ended to.
+    last_cut: Option<Instant>,
     healed: Option<Instant>,
     refuses_logins: bool,
     /// Since when nobody can log in.
@@ -74,7 +76,17 @@ impl Look {
     pub(super) fn cut(&mut self, host: usize, is_cut: bool, now: Instant) {
         let host = &mut self.hosts[host];
         host.is_cut = is_cut;
+        host.last_cut = Some(now);
         host.healed = (!is_cut).then_some(now);
+    }
+
+    pub(super) fn is_cut(&self, host: usize) -> bool {
+        self.hosts[host].is_cut
+    }
+
+    /// When the network last swallowed something on the way to a host.
+    pub(super) fn last_cut(&self, host: usize) -> Option<Instant> {
+        self.hosts[host].last_cut
     }
 
     pub(super) fn refuses_logins(&mut self, host: usize, refuses: bool) {

@@ -161,7 +161,9 @@ pub(super) fn heal_everything(world: &World) {
             server.set_query_time(now, Dist::Fixed(Duration::ZERO));
         });
         server.net().path(|path| *path = Path::default());
-        heal_network(world, number);
+        if world.state().look.is_cut(number) {
+            heal_network(world, number);
+        }
         world.state().look.refuses_logins(number, false);
     }
     if world.servers.iter().all(|server| server.with(|server, _| server.is_standby())) {

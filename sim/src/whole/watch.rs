@@ -203,3 +203,79 @@ impl FirstWrong {
         self.0.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const READY: Seen = Seen { since: Instant::ZERO, is_ready: true, is_clean: true };
+
+    fn watch() -> Watch {
+        let config = PoolConfig::builder().max_connection_lifetime(Duration::from_secs(60)).build();
+        Watch::new(&config.expect("a configuration"), Duration::ZERO)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn guarantee(verdict: Verdict) -> &'static str {
+        verdict.expect_err("it is seen").guarantee
+    }
+
+    #[test]
+    fn what_is_right_is_not_objected_to() {
+        let mut watch = watch();
+        watch.asks(at(0), 1, PATIENCE);
+        watch.asks(at(1), 2, PATIENCE);
+        assert_eq!(watch.granted(at(2), 1, (0, 7), Some(READY)), Ok(()));
+        assert_eq!(watch.returns(1, (0, 7)), Ok(()));
+        assert_eq!(watch.granted(at(3), 2, (0, 7), Some(READY)), Ok(()));
+        assert_eq!(watch.look(at(2000), 1, 1), Ok(()));
+        assert_eq!(watch.answered(2, 5, 5), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_has_one_holder_and_an_acquire_one_answer() {
+        let mut watch = watch();
+        watch.asks(at(0), 1, PATIENCE);
+        watch.asks(at(0), 2, PATIENCE);
+        assert_eq!(watch.granted(at(1), 1, (0, 7), Some(READY)), Ok(()));
+        assert_eq!(guarantee(watch.granted(at(1), 2, (0, 7), Some(READY))), "One holder");
+        assert_eq!(guarantee(watch.refused(at(1), 2)), "One answer");
+        assert_eq!(guarantee(watch.returns(3, (0, 9))), "One holder");
+    }
+
+    #[test]
+    fn who_is_late_and_who_overtakes_is_seen() {
+        let mut watch = watch();
+        watch.asks(at(0), 1, PATIENCE);
+        watch.asks(at(10), 2, PATIENCE);
+        assert_eq!(watch.granted(at(20), 2, (0, 7), Some(READY)), Ok(()));
+        assert_eq!(guarantee(watch.look(at(1100), 1, 4)), "One answer");
+        assert_eq!(guarantee(watch.granted(at(900), 1, (0, 8), Some(READY))), "FIFO");
+        // The process did not run: nobody could have been in time.
+        watch.asks(at(2000), 3, PATIENCE);
+        watch.sleeps(at(2500), at(5000));
+        assert_eq!(watch.refused(at(5000), 3), Ok(()));
+    }
+
+    #[test]
+    fn what_is_lent_must_be_fit_for_it() {
+        for (number, (seen, name)) in [
+            (Seen { is_ready: false, ..READY }, "Sound"),
+            (Seen { is_clean: false, ..READY }, "Sound"),
+            (Seen { since: Instant::ZERO, ..READY }, "Fresh"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut watch = watch();
+            watch.asks(at(100_000), number as CallId, PATIENCE);
+            assert_eq!(guarantee(watch.granted(at(100_000), number as CallId, (0, 7), Some(seen))), name);
+        }
+        assert_eq!(guarantee(watch().answered(1, 5, 6)), "Sound");
+        assert_eq!(guarantee(watch().look(at(0), 5, 4)), "Cap");
+    }
+}

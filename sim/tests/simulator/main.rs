@@ -11,3 +11,4 @@ mod serve;
 mod support;
 mod swarm;
 mod what_if;
+mod whole;
