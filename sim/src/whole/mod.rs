@@ -67,7 +67,7 @@ pub fn run_whole_with(scenario: &Scenario, seed: u64, knobs: &Knobs) -> Result<O
         Ok(Err((at, violation))) => return failed(violation, at),
         Err(panic) => return failed(Violation { guarantee: "No panic", detail: said(&*panic) }, sim.now()),
     };
-    let record = world.into_record(judged.record);
+    let record = world.record_with(judged.record);
     Ok(Outcome {
         name: scenario.name.clone(),
         seed,

@@ -72,12 +72,15 @@ impl World {
             .iter()
             .zip(&writable)
             .map(|(host, writable)| {
-                let mut config = server::Config::default();
-                config.max_connections = scenario.server.max_connections;
-                config.other_sessions = scenario.server.other_sessions;
-                config.connect = scenario.server.connect.clone();
-                config.logins_at_once = scenario.server.logins_at_once;
-                config.standby = host.role == HostRole::Standby;
+                let spec = &scenario.server;
+                let mut config = server::Config {
+                    max_connections: spec.max_connections,
+                    other_sessions: spec.other_sessions,
+                    connect: spec.connect.clone(),
+                    logins_at_once: spec.logins_at_once,
+                    standby: host.role == HostRole::Standby,
+                    ..server::Config::default()
+                };
                 knobs.server(&mut config);
                 let server = sim.server_as(&host.name, config);
                 knobs.begin(&server, scenario.duration);
@@ -152,7 +155,7 @@ impl World {
     }
 
     /// What callers and server saw, with what the journal showed.
-    pub(super) fn into_record(&self, of_journal: Record) -> Record {
+    pub(super) fn record_with(&self, of_journal: Record) -> Record {
         let mut state = self.state();
         let seen = std::mem::take(&mut state.record);
         let counts: Vec<server::Counts> = self.servers.iter().map(Server::counts).collect();
