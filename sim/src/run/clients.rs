@@ -6,10 +6,10 @@ use pgweir_core::pool::{ConnId, Event, Fate, Fault, FaultClass, Reject, SiteId, 
 use pgweir_core::time::Instant;
 
 use super::driver::Place;
-use super::{CLIENTS, CallRef, Due, Run, Step, Subject};
-use crate::rng::Rng;
+use super::{CallRef, Due, Run, Step, Subject};
 use crate::scenario::Group;
 use crate::trace::Trace;
+use crate::wish::{self, Wish, Wisher};
 
 /// A client that was refused at once pauses at least this long.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -18,8 +18,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Client {
     group: usize,
-    rng: Rng,
-    leaks_left: u32,
+    wisher: Wisher,
 }
 
 /// One request.
@@ -74,23 +73,11 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         for (index, group) in scenario.workload.iter().enumerate() {
             for number in 0..group.clients.unwrap_or(1) {
                 let id = self.clients.len() as u32;
-                let stream = CLIENTS + ((index as u64) << 32) + u64::from(number);
-                let mut rng = Rng::new(self.seed, stream);
-                let from = Instant::ZERO + group.from;
-                // With a ramp, clients join one after the other.
-                let joins = from + group.ramp.mul_f64(f64::from(number) / f64::from(group.clients.unwrap_or(1)));
-                match &group.every {
-                    Some(every) => {
-                        let first = next_arrival(group, Duration::ZERO, every.draw(&mut rng));
-                        self.queue.push(from + first, Due::Arrival(id));
-                    }
-                    None => self.queue.push(joins + group.think.draw(&mut rng), Due::Client(id)),
-                }
-                // A group's leaks are spread over its clients, the first ones first.
-                let clients = group.clients.unwrap_or(1);
-                let leaks = group.leaks.as_ref().map_or(0, |leaks| leaks.count);
-                let leaks_left = leaks / clients + u32::from(number < leaks % clients);
-                self.clients.push(Client { group: index, rng, leaks_left });
+                let mut wisher = Wisher::new(self.seed, index, number, group);
+                let begins = wisher.begins(number, group);
+                let due = if group.every.is_some() { Due::Arrival(id) } else { Due::Client(id) };
+                self.queue.push(begins, due);
+                self.clients.push(Client { group: index, wisher });
             }
         }
     }
@@ -114,10 +101,8 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let scenario = self.scenario;
         let who = &mut self.clients[client as usize];
         let group = &scenario.workload[who.group];
-        if let Some(every) = &group.every {
-            let begun = Instant::ZERO + group.from;
-            let next = next_arrival(group, self.now - begun, every.draw(&mut who.rng));
-            self.queue.push(begun + next, Due::Arrival(client));
+        if let Some(next) = who.wisher.next_arrival(self.now, group) {
+            self.queue.push(next, Due::Arrival(client));
         }
         for _ in 0..group.burst {
             self.ask(client)?;
@@ -129,23 +114,13 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let scenario = self.scenario;
         let who = &mut self.clients[client as usize];
         let group = &scenario.workload[who.group];
-        // Every request draws the same numbers, so that one that goes otherwise does not change the next.
-        let rng = &mut who.rng;
-        let mut hold = group.hold.draw(rng);
-        let fate = rng.fraction();
-        let cancel = group.cancel.as_ref().map(|cancel| (rng.chance(cancel.share), cancel.after.draw(rng)));
-        let end = match fate {
-            fate if fate < group.abandon => End::Abandoned,
-            fate if fate < group.abandon + group.broken => End::Broken,
-            fate if fate < group.abandon + group.broken + group.discard => End::Discarded,
-            _ => End::Clean,
+        let Wish { hold, end, cancel, leaked } = who.wisher.wish(group);
+        let end = match end {
+            wish::End::Clean => End::Clean,
+            wish::End::Discarded => End::Discarded,
+            wish::End::Abandoned => End::Abandoned,
+            wish::End::Broken => End::Broken,
         };
-        let mut leaked = false;
-        if let (Some(leaks), true) = (&group.leaks, who.leaks_left > 0) {
-            who.leaks_left -= 1;
-            hold = leaks.hold.draw(rng);
-            leaked = true;
-        }
         let deadline = match group.timeout {
             Some(Duration::ZERO) => Instant::ZERO,
             Some(timeout) => self.now + timeout,
@@ -155,7 +130,6 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let (waiter, asked) = (WaiterId(self.next_waiter), self.now);
         let (stage, cut) = (Stage::Waiting, false);
         let call = Call { serial: 0, client, waiter, asked, hold, queries, end, stage, leaked, cut };
-        let cancel = cancel.and_then(|(cancels, after)| cancels.then_some(after));
         self.acquire(call, deadline, leak_after, cancel)
     }
 
@@ -376,7 +350,7 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         let who = &mut self.clients[client as usize];
         let group = &scenario.workload[who.group];
         if group.clients.is_some() {
-            let think = group.think.draw(&mut who.rng);
+            let think = who.wisher.thinks(group);
             let pause = if self.now - asked < PAUSE { think.max(PAUSE) } else { think };
             self.queue.push(self.now + pause, Due::Client(client));
         }
@@ -391,21 +365,4 @@ impl<S: Subject, T: Trace> Run<'_, S, T> {
         };
         self.calls.iter().any(ends)
     }
-}
-
-/// When an open loop that made a request at `at` makes its next one, both counted from its beginning. `gap` is the time
-/// between two at full speed. With a ramp the speed grows evenly from nothing: at time t of a ramp r, t²/2r of full
-/// speed's time has passed.
-fn next_arrival(group: &Group, at: Duration, gap: Duration) -> Duration {
-    let ramp = group.ramp.as_secs_f64();
-    let at_seconds = at.as_secs_f64();
-    if at_seconds >= ramp {
-        return at.saturating_add(gap);
-    }
-    let passed = at_seconds * at_seconds / (2.0 * ramp) + gap.as_secs_f64();
-    // Square roots are exact to the last bit everywhere.
-    let next = if passed < ramp / 2.0 { (2.0 * ramp * passed).sqrt() } else { passed + ramp / 2.0 };
-    // Never the same moment again: time must go on.
-    let next = Duration::try_from_secs_f64(next).unwrap_or(Duration::MAX);
-    next.max(at + Duration::from_nanos(1))
 }

@@ -47,7 +47,6 @@ const SERVER: u64 = 2;
 const TIMERS: u64 = 3;
 const FAULTS: u64 = 4;
 const RECORDED: u64 = 5;
-const CLIENTS: u64 = 1000;
 
 /// A run that came to its end with every guarantee kept.
 #[derive(Clone, Debug)]

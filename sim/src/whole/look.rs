@@ -116,7 +116,8 @@ impl Look {
         for (index, server) in servers.iter().enumerate() {
             let (state, standby, frozen, pids, attempts) = server.with(|server, _| {
                 let counts = server.counts();
-                let attempts = counts.accepted + counts.refused - counts.cancels;
+                // Cancel requests are connections too, and no attempts.
+                let attempts = counts.refused + counts.logins + counts.turned_away.values().sum::<u64>();
                 let pids: Vec<_> = server.session_links().collect();
                 (server.state(), server.is_standby(), server.is_frozen(), pids, attempts)
             });
