@@ -73,7 +73,8 @@ impl Link {
             }
             Some(failure) if batch(&failure) => Failure { latest: class, ..failure },
             Some(_) => failure(now, class),
-            None => match doubt.or(young).filter(|_| class != FaultClass::Capacity) {
+            // The schedule may have begun with either.
+            None => match doubt.into_iter().chain(young).min().filter(|_| class != FaultClass::Capacity) {
                 Some(since) => Failure { latest: class, ..failure(since, FaultClass::Transient) },
                 None => failure(now, class),
             },

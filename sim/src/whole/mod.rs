@@ -3,7 +3,7 @@
 //!
 //! The same files as for the machine alone, the same workload, the same expectations; but here requests are queries,
 //! leases are dropped in the middle of real transactions, connections are made of bytes, and what an outage does to them
-//! is what the server does to its sockets. Three judges watch: [`watch`] sees what callers and server see; the oracle of
+//! is what the server does to its sockets. Three judges watch: one sees what callers and server see; the oracle of
 //! the machine-level runs sees the events and actions that the pool recorded in its journal; and the journal is run
 //! again, which must come to the same.
 
