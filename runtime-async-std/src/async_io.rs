@@ -150,13 +150,25 @@ impl Abort for Socket {
 
 /// A timer of async-io's.
 #[derive(Debug)]
-pub struct AsyncIoTimer(::async_io::Timer);
+pub struct AsyncIoTimer {
+    timer: ::async_io::Timer,
+    deadline: Instant,
+}
 
 impl AsyncIoTimer {
     pub(crate) fn new(deadline: Instant) -> Self {
-        let mut timer = AsyncIoTimer(::async_io::Timer::never());
-        timer.reset(deadline);
+        let mut timer = AsyncIoTimer { timer: ::async_io::Timer::never(), deadline };
+        timer.arm();
         timer
+    }
+
+    fn arm(&mut self) {
+        // Our clock before theirs: a thread that is stopped in between makes the timer late, never early.
+        let left = self.deadline - os::now();
+        match std::time::Instant::now().checked_add(left) {
+            Some(at) if self.deadline != Instant::MAX => self.timer.set_at(at),
+            _ => self.timer = ::async_io::Timer::never(),
+        }
     }
 }
 
@@ -164,15 +176,20 @@ impl Future for AsyncIoTimer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(drop)
+        loop {
+            ready!(Pin::new(&mut self.timer).poll(cx));
+            // Two clocks never run quite alike.
+            if os::now() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.arm();
+        }
     }
 }
 
 impl Timer for AsyncIoTimer {
     fn reset(&mut self, deadline: Instant) {
-        match std::time::Instant::now().checked_add(deadline - os::now()) {
-            Some(at) if deadline != Instant::MAX => self.0.set_at(at),
-            _ => self.0 = ::async_io::Timer::never(),
-        }
+        self.deadline = deadline;
+        self.arm();
     }
 }

@@ -113,7 +113,9 @@ impl Runtime for TokioRuntime {
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn at(deadline: Instant) -> tokio::time::Instant {
-    tokio::time::Instant::now() + (deadline - os::now()).min(NEVER)
+    // Our clock before tokio's: a thread that is stopped in between makes the timer late, never early.
+    let left = (deadline - os::now()).min(NEVER);
+    tokio::time::Instant::now() + left
 }
 
 /// A timer of tokio's. It never fires when its runtime has ended under a pool: whoever waits learns that otherwise, by
