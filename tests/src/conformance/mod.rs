@@ -3,7 +3,7 @@
 //! What [`Runtime`], [`Stream`] and [`Timer`] promise is tested here by bodies that are generic over the runtime, and
 //! so is what a pool does there, as far as that needs nothing but a database. A test binary gets them all with one line:
 //!
-//! ```ignore
+//! ```text
 //! pgweir_tests::conformance!(pgweir_async_std::smol::Smol, smol::block_on);
 //! ```
 //!
