@@ -242,6 +242,7 @@ impl Shared {
                 // Out of descriptors, most likely: there may be some again in a moment.
                 Err(_) => {
                     drop(state);
+                    // On the acceptor's own thread, with the lock given back: nobody waits for it.
                     thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -338,6 +339,7 @@ impl Shared {
                 }
                 Output::Close => {
                     let _ = stream.shutdown(Shutdown::Write);
+                    // The writer's own thread: a socket dropped at once would reset what the client has not read yet.
                     thread::sleep(GRACE);
                     break;
                 }

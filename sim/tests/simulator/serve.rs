@@ -149,6 +149,7 @@ fn a_server_in_a_test_is_down_where_it_was_and_comes_back_there() {
             Ok(_) => {}
         }
         assert!(began.elapsed() < Duration::from_secs(20), "refused: {refused}");
+        // Between two looks at a condition with a generous limit.
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(server);
