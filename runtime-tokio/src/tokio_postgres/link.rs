@@ -106,7 +106,10 @@ impl Link {
         poll_fn(|cx| self.poll_end(cx)).await
     }
 
+    /// What has gone over the wire so far. Not in the midst of a turn, where nothing is settled: the task has turns of its
+    /// own at any time.
     pub(super) fn traffic<T>(&self, look: impl FnOnce(&mut Traffic) -> T) -> T {
+        let _no_turn = lock(&self.shared.state);
         look(&mut lock(&self.shared.traffic))
     }
 
@@ -205,5 +208,55 @@ impl Drop for Task {
         if let Some(listener) = listener {
             listener.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+    use std::time::Duration;
+
+    use pgweir_core::config::TcpOptions;
+    use pgweir_core::runtime::Address;
+    use tokio_postgres::Error;
+
+    use super::super::wire::Wire;
+    use super::*;
+    use crate::TokioStream;
+
+    /// Its turn lasts until somebody has looked at the traffic, or nobody could.
+    struct Turning {
+        begun: Sender<()>,
+        looked: Receiver<()>,
+        traffic: Arc<Mutex<Traffic>>,
+    }
+
+    impl Drive for Turning {
+        fn poll_message(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
+            self.begun.send(()).expect("somebody waits for it");
+            let early = self.looked.recv_timeout(Duration::from_millis(50));
+            assert_eq!(early, Err(RecvTimeoutError::Timeout), "somebody looked in the midst of a turn");
+            lock(&self.traffic).read_waits = true;
+            Poll::Pending
+        }
+    }
+
+    /// The end of a lease looks while the task has its turn, because the statement that went with the lease woke it.
+    #[tokio::test]
+    async fn nobody_looks_in_the_midst_of_a_turn() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = Address::Tcp(listener.local_addr().expect("an address"), TcpOptions::default());
+        let (_wire, socket) = Wire::new(TokioStream::connect(&address).await.expect("a stream"));
+        let traffic = Arc::new(Mutex::new(Traffic::new()));
+        let ((begin, begun), (look, looked)) = (channel(), channel());
+        let turning = Turning { begun: begin, looked, traffic: Arc::clone(&traffic) };
+        let (link, _task) = Link::new(Box::new(turning), traffic, socket);
+        std::thread::scope(|scope| {
+            let turn = scope.spawn(|| link.turn());
+            begun.recv().expect("a turn");
+            assert!(link.traffic(|traffic| traffic.read_waits), "the turn is over");
+            let _ = look.send(());
+            turn.join().expect("it only turned").expect("it goes on");
+        });
     }
 }
