@@ -13,6 +13,7 @@ mod effects;
 pub(crate) mod fake;
 mod hooks;
 mod lease;
+mod lending;
 mod member;
 mod notices;
 mod pool;
