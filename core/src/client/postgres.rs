@@ -255,7 +255,7 @@ fn prefixed(what: &str, error: &Error) -> Fault {
     Fault { message: format!("{what}: {}", fault.message).into(), ..fault }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;

@@ -61,7 +61,7 @@ impl<T: Timer> LazyTimer<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests {
     use std::task::Waker;
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use super::sync::{AtomicBool, Ordering};
 use crate::pg::{Connection, Error, Event};
 use crate::runtime::{Abort, Runtime, Stream};
 
@@ -221,7 +221,7 @@ impl<R: Runtime> fmt::Debug for Channel<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests {
     use std::sync::Arc;
     use std::task::Waker;

@@ -6,11 +6,10 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering::Relaxed, lock};
 use crate::runtime::{Abort, Address, Peek, Runtime, Stream, Timer};
 use crate::time::Instant;
 
@@ -35,8 +34,8 @@ pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl FakeRuntime {
     /// Moves the clock and wakes whoever waited for that.
     pub(crate) fn set(&self, now: Instant) {
+        let mut timers = lock(&self.inner.timers);
         self.inner.clock.store(now.as_nanos(), Relaxed);
-        let mut timers = self.inner.timers.lock().unwrap();
         let (due, later) = timers.drain(..).partition(|(at, _)| *at <= now);
         *timers = later;
         drop(timers);
@@ -44,12 +43,13 @@ impl FakeRuntime {
         due.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
+    #[cfg(not(pgweir_loom))]
     pub(crate) fn armed(&self) -> u32 {
         self.inner.armed.load(Relaxed)
     }
 
     pub(crate) fn take_spawned(&self) -> Vec<Task> {
-        std::mem::take(&mut self.inner.spawned.lock().unwrap())
+        std::mem::take(&mut *lock(&self.inner.spawned))
     }
 }
 
@@ -85,7 +85,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.inner.spawned.lock().unwrap().push(Box::pin(task));
+        lock(&self.inner.spawned).push(Box::pin(task));
     }
 
     async fn resolve(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -106,10 +106,11 @@ pub(crate) struct FakeTimer {
 impl Future for FakeTimer {
     type Output = ();
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut timers = lock(&self.runtime.inner.timers);
         if self.runtime.now() >= self.deadline {
             return Poll::Ready(());
         }
-        self.runtime.inner.timers.lock().unwrap().push((self.deadline, cx.waker().clone()));
+        timers.push((self.deadline, cx.waker().clone()));
         Poll::Pending
     }
 }
@@ -163,8 +164,8 @@ impl Stream for Script {
         if self.reads.is_empty() { Peek::Quiet } else { Peek::Readable }
     }
 
-    fn abort_handle(&self) -> Arc<dyn Abort> {
-        Arc::new(NoAbort)
+    fn abort_handle(&self) -> std::sync::Arc<dyn Abort> {
+        std::sync::Arc::new(NoAbort)
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod fake;
 mod hooks;
 mod lease;
 mod lending;
+#[cfg(all(test, pgweir_loom))]
+mod loom;
 mod member;
 mod notices;
 mod pool;
@@ -24,7 +26,7 @@ mod signal;
 mod sites;
 mod sync;
 mod task;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests;
 mod waiting;
 

@@ -2,11 +2,11 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::shared::{Shared, State};
 use super::sites::Sites;
+use super::sync::{Ordering, StaticU64};
 use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, SITES, Why};
 use crate::manager::Manager;
 use crate::pool::{ConnId, Event, Fate, Fault, Machine, SiteId, WaiterId};
@@ -48,7 +48,7 @@ struct Flow {
 }
 
 /// The number of the next pool with a continuous sink.
-static POOL: AtomicU64 = AtomicU64::new(0);
+static POOL: StaticU64 = StaticU64::new(0);
 
 /// What is handed to a sink after unlocking.
 pub(crate) struct Delivery {

@@ -39,7 +39,7 @@ impl<C> Cells<C> {
     }
 
     /// Cells that exist, used or not.
-    #[cfg(test)]
+    #[cfg(all(test, not(pgweir_loom)))]
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
     }
