@@ -92,7 +92,7 @@ mod params;
 mod passfile;
 mod pool;
 mod resolve;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests;
 mod url;
 mod value;

@@ -30,6 +30,9 @@ mod task;
 mod tests;
 mod waiting;
 
+#[cfg(not(pgweir_loom))]
+const _: () = assert!(option_env!("PGWEIR_LOOM").is_none(), "RUSTFLAGS replace what `cargo loom` sets: unset them");
+
 pub use acquire::Acquire;
 pub use channel::Channel;
 pub(crate) use deadline::within;

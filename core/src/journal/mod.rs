@@ -32,7 +32,7 @@ mod read;
 mod replay;
 mod ring;
 mod sink;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests;
 mod write;
 

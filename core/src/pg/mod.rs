@@ -30,7 +30,7 @@ mod request;
 mod session;
 mod settle;
 mod statements;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests;
 
 pub use connection::{Connection, Phase};

@@ -18,7 +18,7 @@ mod notice;
 mod outage;
 mod slot;
 mod stats;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 pub(crate) mod tests;
 mod timer;
 mod waiters;

@@ -62,3 +62,23 @@ fn the_last_handle_is_dropped_while_a_connect_is_in_flight() {
         assert_eq!(rig.wire.open(), 0);
     });
 }
+
+#[test]
+fn the_runtime_ends_while_a_lease_comes_back_and_an_acquire_waits() {
+    check(3, || {
+        let rig = Rig::default();
+        let (pool, background) = rig.pool(1, 1);
+        let lease = pool.try_get().expect("it is idle");
+        let acquire = pool.get();
+        let ending = spawn(move || drop(background));
+        let releasing = spawn(move || drop(lease));
+        match block_on(acquire) {
+            Ok(lease) => drop(lease),
+            Err(error) => assert!(matches!(error, AcquireError::Closed), "{error}"),
+        }
+        ending.join().unwrap();
+        releasing.join().unwrap();
+        assert!(pool.shared().lock().terminated.is_some());
+        assert_eq!((pool.status().total, rig.wire.open()), (0, 0));
+    });
+}

@@ -26,7 +26,7 @@ pub(super) type WirePool = Pool<FakeRuntime, Wire>;
 /// In words. Loom's own threads have a quarter of that, which a pool does not fit on.
 const STACK: usize = 0x4000;
 
-/// Runs the model under every schedule with at most so many preemptions.
+/// Runs the model under every schedule with at most so many preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 ///
 /// # Panics
 /// When the model does, and when there is next to nothing to schedule: then its threads do not meet.
@@ -34,7 +34,7 @@ pub(super) fn check(preemptions: usize, model: fn()) {
     let runs = std::sync::Arc::new(PlainUsize::new(0));
     let counted = runs.clone();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    let preemptions = *builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = 10_000;
     builder.check(move || {
         counted.fetch_add(1, Relaxed);
