@@ -74,7 +74,7 @@ impl Framer {
     }
 
     /// Whether `n` bytes more fit into what is reserved.
-    #[cfg(test)]
+    #[cfg(all(test, not(pgweir_loom)))]
     pub(super) fn has_room(&mut self, n: usize) -> bool {
         self.buffer.try_reclaim(n)
     }
