@@ -5,6 +5,7 @@ use pgweir_core::pool::{ConnId, Counts, State};
 use pgweir_core::time::Instant;
 
 use super::conns::{Conn, Is};
+use super::link::Link;
 use super::{Oracle, Phase, Verdict, ensure};
 
 /// Lifetimes are shortened by up to a tenth, so a connection is certainly good before this share of its lifetime.
@@ -58,7 +59,9 @@ impl Oracle {
         let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
         let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
         let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
-        let down = self.conns.sound() == 0 && (self.are_links_bad() || self.down);
+        // Of several hosts one that nothing speaks against yet is tried as soon as another has failed.
+        let trouble = self.down || self.links.iter().any(Link::is_bad);
+        let down = self.conns.sound() == 0 && trouble;
         let wanted = waiting > connecting || (down && connecting == 0) || lasting() + connecting < self.min_size;
         ensure!(
             wanted,
