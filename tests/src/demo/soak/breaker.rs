@@ -66,7 +66,7 @@ impl<R: Runtime> Breaker<R> {
         let (name, turn) = (&self.application_name, self.moments.draw(1_000));
         let sql = format!(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE application_name = '{name}' \
-             ORDER BY (pid * 7919 + {turn}) % 1009 LIMIT {most}) AS victims"
+             ORDER BY (pid::int8 * 7919 + {turn}) % 1009 LIMIT {most}) AS victims"
         );
         let trouble = self.field.books.open(Trouble::Killed);
         let killed = self.off_thread(move |server| server.query(&sql)).await?;
