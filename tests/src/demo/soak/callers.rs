@@ -93,7 +93,8 @@ impl<R: Runtime> Call<'_, R> {
     async fn try_get(&mut self, pool: &PgPool<R>) -> Outcome {
         self.field.books.asked();
         match pool.try_get() {
-            Err(AcquireError::WouldBlock) => {
+            // Told so at once, where a patient caller would get the connection that replaces the killed ones.
+            Err(AcquireError::WouldBlock | AcquireError::Unavailable(_)) => {
                 self.field.books.turned_away();
                 Ok(Fine::NothingFree)
             }

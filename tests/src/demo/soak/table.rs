@@ -21,12 +21,18 @@ pub(super) struct Reporter<'a, R: Runtime> {
 }
 
 impl<R: Runtime> Reporter<'_, R> {
-    /// Says how things stand; returns only when a thread has failed.
+    /// Says how things stand, and what was violated; returns only when a thread has failed.
     pub(super) async fn every(&self, rhythm: Duration, threads: &mut Threads<R>) -> Result<(), Error> {
+        let mut said = 0;
         loop {
             self.field.sleep(rhythm).await;
             threads.check()?;
             self.status();
+            let (_, told) = self.field.books.violations();
+            for what in &told[said..] {
+                self.screen.say(Tone::Bad, "VIOLATED", what);
+            }
+            said = told.len();
         }
     }
 
