@@ -322,6 +322,8 @@ mod tests {
             assert!((exact..=exact * 1.125).contains(&millis), "p{percent} is {millis} ms");
         }
         assert_eq!(histogram.mean().as_micros(), 500_500);
+        histogram.record(u64::MAX);
+        assert_eq!(histogram.percentile(100.0), Duration::from_nanos(u64::MAX), "the last bucket has no bound");
         assert_eq!(Histogram::default().percentile(99.0), Duration::ZERO);
     }
 

@@ -166,4 +166,17 @@ mod tests {
         let order: Vec<u64> = std::iter::from_fn(|| waiters.pop()).map(|w| w.id.0).collect();
         assert_eq!(order, [1, 2, 3, 5]);
     }
+
+    #[test]
+    fn a_waiter_fills_its_own_gap_and_waits_once() {
+        let mut waiters = Waiters::default();
+        (1..=3).for_each(|id| waiters.insert(waiter(id)));
+        waiters.remove(WaiterId(2));
+        waiters.insert(waiter(2));
+        waiters.insert(waiter(2));
+        waiters.check();
+        assert_eq!(waiters.live(), 3);
+        let order: Vec<u64> = std::iter::from_fn(|| waiters.pop()).map(|w| w.id.0).collect();
+        assert_eq!(order, [1, 2, 3]);
+    }
 }

@@ -1,24 +1,43 @@
-//! Arguments: numbers behind flags, switches, and `--help`.
+//! Arguments: numbers and times behind flags, switches, and `--help`.
 
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `--name N`, or `--name` alone.
+/// `--name N`, `--name 90s`, or `--name` alone.
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) range: RangeInclusive<u64>,
     pub(crate) value: u64,
-    is_switch: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Number,
+    Seconds,
+    Switch,
 }
 
 impl Flag {
     pub(crate) fn new(name: &'static str, range: RangeInclusive<u64>, value: u64) -> Self {
-        Flag { name, range, value, is_switch: false }
+        Flag { name, range, value, kind: Kind::Number }
+    }
+
+    /// `--seed N`; another one each time when it is not given.
+    pub(crate) fn seed() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Flag::new("--seed", 0..=u64::MAX, u64::from(now.subsec_micros()))
+    }
+
+    /// A time such as `90s` or `1h`, in whole seconds.
+    pub(crate) fn seconds(name: &'static str, range: RangeInclusive<u64>, value: u64) -> Self {
+        Flag { name, range, value, kind: Kind::Seconds }
     }
 
     /// 1 if it is given, else 0.
     pub(crate) fn switch(name: &'static str) -> Self {
-        Flag { name, range: 0..=1, value: 0, is_switch: true }
+        Flag { name, range: 0..=1, value: 0, kind: Kind::Switch }
     }
 }
 
@@ -57,14 +76,20 @@ fn read(args: &mut dyn Iterator<Item = String>, flags: &mut [Flag]) -> Result<Wa
             None => (arg.as_str(), None),
         };
         let flag = flags.iter_mut().find(|flag| flag.name == name).ok_or(format!("unknown argument {arg:?}"))?;
-        if flag.is_switch && attached.is_none() {
+        if flag.kind == Kind::Switch && attached.is_none() {
             flag.value = 1;
             continue;
         }
-        let value = attached.or_else(|| args.next()).ok_or(format!("{name} needs a number"))?;
-        let number = value.parse().ok().filter(|number| flag.range.contains(number));
+        let what = if flag.kind == Kind::Seconds { "a time such as 90s or 1h" } else { "a number" };
+        let value = attached.or_else(|| args.next()).ok_or(format!("{name} needs {what}"))?;
+        let number = match flag.kind {
+            Kind::Seconds => humantime::parse_duration(&value).ok().map(|time| time.as_secs()),
+            Kind::Number | Kind::Switch => value.parse().ok(),
+        };
+        let number = number.filter(|number| flag.range.contains(number));
         let (min, max) = (flag.range.start(), flag.range.end());
-        flag.value = number.ok_or(format!("{name} takes a number from {min} to {max}, not {value:?}"))?;
+        let unit = if flag.kind == Kind::Seconds { "s" } else { "" };
+        flag.value = number.ok_or(format!("{name} takes {what}, from {min}{unit} to {max}{unit}, not {value:?}"))?;
     }
     Ok(Wanted::Run)
 }
@@ -85,6 +110,18 @@ mod tests {
         let args = ["--simulated", "--down", "7"].map(str::to_owned);
         assert_eq!(read(&mut args.into_iter(), &mut flags), Ok(Wanted::Run));
         assert_eq!(flags.map(|flag| flag.value), [1, 7]);
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        let read_time = |arg: &str| {
+            let mut flags = [Flag::seconds("--time", 1..=86_400, 60)];
+            read(&mut ["--time", arg].into_iter().map(str::to_owned), &mut flags).map(|_| flags[0].value)
+        };
+        assert_eq!(["90s", "2m", "1h 1s"].map(read_time), [Ok(90), Ok(120), Ok(3601)]);
+        for bad in ["90", "0s", "25h", "soon"] {
+            assert!(read_time(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pgweir_core::pool::State;
 use pgweir_core::runtime::Runtime;
@@ -13,6 +13,7 @@ use super::args::{self, Flag};
 use super::error::Error;
 use super::ledger::{Account, Cause, CutOff, Ledger};
 use super::load::{Load, PgPool};
+use super::moments::Moments;
 use super::perform;
 use super::rig::Rig;
 use super::screen::{count, span};
@@ -67,9 +68,7 @@ impl Kills {
     /// # Errors
     /// The code to exit with, after `--help` or a wrong argument.
     pub fn from_args() -> Result<Self, ExitCode> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = u64::from(now.subsec_micros());
-        let flags = [Flag::new("--kills", 1..=10_000, 20), Flag::new("--seed", 0..=u64::MAX, seed)];
+        let flags = [Flag::new("--kills", 1..=10_000, 20), Flag::seed()];
         let [kills, seed] = args::parse(HELP, flags)?;
         Ok(Kills { kills, seed })
     }
@@ -211,22 +210,8 @@ fn others(account: &Account) -> u64 {
     account.failures() - account.of(Cause::InFlight) - account.of(Cause::Unavailable)
 }
 
-/// SplitMix64.
-struct Moments(u64);
-
-impl Moments {
-    /// A number below `end`.
-    fn draw(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 /// Counts the panics of the whole process from now on; they are printed as ever.
-fn count_panics() -> Arc<AtomicU32> {
+pub(crate) fn count_panics() -> Arc<AtomicU32> {
     let panics = Arc::new(AtomicU32::new(0));
     let (counter, print) = (panics.clone(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |info| {

@@ -116,7 +116,7 @@ async fn query<R: Runtime>(client: &mut Client<R>, number: i32, seconds: f64) ->
     }
 }
 
-fn query_cause(error: &client::Error) -> Cause {
+pub(crate) fn query_cause(error: &client::Error) -> Cause {
     if error.is_closed() { Cause::InFlight } else { Cause::Refused }
 }
 

@@ -1,4 +1,4 @@
-//! The demo and the crash soak: programs that are the same on every runtime. Each runtime's crate has an example that
+//! The demo, the crash soak and the soak: programs that are the same on every runtime. Each runtime's crate has an example that
 //! starts them.
 //!
 //! They print to standard output; what they claim is checked from what was seen, and decides the exit code.
@@ -9,9 +9,11 @@ mod events;
 mod kills;
 mod ledger;
 mod load;
+mod moments;
 mod rig;
 mod screen;
 mod server;
+mod soak;
 mod stages;
 mod timeline;
 
@@ -31,6 +33,7 @@ use ledger::Account;
 use rig::Rig;
 use screen::{Screen, Tone};
 use server::{Server, Simulated};
+pub use soak::Soak;
 
 const HELP: &str = "\
 pgweir's demo: a pool in front of a real PostgreSQL that crashes under load.
@@ -103,8 +106,17 @@ async fn perform<P>(interrupt: impl Future<Output = ()>, program: P) -> ExitCode
 where
     P: AsyncFnOnce(Arc<Screen>, Events) -> Result<u32, Error>,
 {
+    let events = Events::install();
+    perform_unheard(interrupt, async move |screen| program(screen, events).await).await
+}
+
+/// As [`perform`], for a program that runs so long that nobody could keep the events.
+async fn perform_unheard<P>(interrupt: impl Future<Output = ()>, program: P) -> ExitCode
+where
+    P: AsyncFnOnce(Arc<Screen>) -> Result<u32, Error>,
+{
     let screen = Arc::new(Screen::stdout());
-    let outcome = unless(interrupt, program(screen.clone(), Events::install())).await;
+    let outcome = unless(interrupt, program(screen.clone())).await;
     // Everything that the program had started is dropped by now.
     screen.clear();
     match outcome {

@@ -27,6 +27,7 @@ pub(crate) struct Screen {
     terminal: bool,
     colour: bool,
     width: usize,
+    silent: bool,
     state: Mutex<State>,
 }
 
@@ -43,7 +44,12 @@ impl Screen {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
         let width = if terminal && columns > 0 { columns.clamp(40, WIDTH) } else { WIDTH };
-        Screen { terminal, colour, width, state: Mutex::default() }
+        Screen { terminal, colour, width, silent: false, state: Mutex::default() }
+    }
+
+    /// Shows nothing.
+    pub(crate) fn silent() -> Self {
+        Screen { terminal: false, colour: false, width: WIDTH, silent: true, state: Mutex::default() }
     }
 
     /// A stage's title.
@@ -102,7 +108,9 @@ impl Screen {
     fn write(&self, text: &str) {
         let mut state = self.state();
         let erase = if std::mem::take(&mut state.status) { "\r\x1b[2K" } else { "" };
-        emit(&format!("{erase}{text}"));
+        if !self.silent {
+            emit(&format!("{erase}{text}"));
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

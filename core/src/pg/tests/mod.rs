@@ -2,6 +2,7 @@
 
 mod abandon;
 mod backend;
+mod edges;
 mod hostile;
 mod login;
 mod requests;

@@ -1,6 +1,7 @@
 //! Tests of the pool machine in virtual time, each named after the rule that it shows.
 
 mod checking;
+mod edges;
 mod ending;
 mod lending;
 mod outage;
