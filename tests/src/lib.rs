@@ -9,6 +9,7 @@
 //! - [`Client`] is a small blocking client for the test's own look at the server.
 //! - [`eventually`] waits for a condition, never for a time.
 //! - [`conformance`](mod@conformance) is the suite that every runtime passes.
+//! - [`fuzz`] has the bodies of the fuzz targets, and how to run them.
 //! - [`kit`] has what a test needs of its runtime, whichever that is.
 //!
 //! There is no async runtime in here: everything runs on plain threads and blocking sockets, so that tests on any
@@ -24,6 +25,7 @@ mod client;
 pub mod conformance;
 pub mod demo;
 mod error;
+pub mod fuzz;
 pub mod kit;
 mod pgbouncer;
 mod ports;
