@@ -11,4 +11,6 @@ pub mod os;
 pub mod pg;
 pub mod pool;
 pub mod runtime;
+#[cfg(test)]
+mod tests;
 pub mod time;

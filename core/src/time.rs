@@ -21,6 +21,9 @@ impl Instant {
     /// Later than anything that happens.
     pub const MAX: Instant = Instant(u64::MAX);
 
+    /// Later than any pool lives, by centuries: after it, deadlines could not be told from never.
+    pub(crate) const END: Instant = Instant(u64::MAX / 2);
+
     /// The moment `nanos` nanoseconds after the epoch.
     pub const fn from_nanos(nanos: u64) -> Self {
         Instant(nanos)

@@ -34,6 +34,10 @@ impl Journal {
     /// Reads what can be read of `bytes`. What cannot is reported by [`loss`](Journal::loss): entries from there on
     /// are missing.
     ///
+    /// Whoever wrote them: the machine that is read is one that can be, so that it can be run on ([`Replay`]).
+    ///
+    /// [`Replay`]: super::Replay
+    ///
     /// Never panics, and allocates in proportion to the bytes that are there, never to a length that they declare.
     ///
     /// # Errors
@@ -63,6 +67,7 @@ impl Journal {
             Some((sealed, machine)) if seal(&machine) == sealed => machine,
             _ => return Err(JournalError::OtherBuild { written_by: header.version }),
         };
+        start.possible().map_err(|why| JournalError::Impossible { at: block.at, why })?;
         let mut journal = Journal { header, start, entries: Vec::new(), sites: Vec::new(), loss: None };
         journal.read_on(blocks, bytes.len());
         Ok(journal)
@@ -161,6 +166,9 @@ impl Journal {
             };
             body = rest;
             last = Instant::from_nanos(last.as_nanos().saturating_add(delta));
+            if last >= Instant::END {
+                return false;
+            }
             self.entries.push(Entry { at: last, event, check: Check::from_bits(u32::from_le_bytes(check)) });
         }
         true
@@ -231,6 +239,16 @@ pub enum JournalError {
         at: usize,
         /// What that is.
         part: Part,
+    },
+    /// The machine in it is none that a pool can have: the journal was not written by one.
+    #[error(
+        "the machine in the journal, at byte {at}, is none that a pool can have: {why}; it was forged or tampered with"
+    )]
+    Impossible {
+        /// Where its block begins.
+        at: usize,
+        /// What is wrong with it.
+        why: String,
     },
     /// The machine in it is of a build whose machine looks otherwise.
     #[error(

@@ -47,6 +47,9 @@ pub(super) fn scale(duration: Duration, factor: f64) -> Duration {
 /// No two attempts follow each other faster than this, whatever is configured.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 
+/// A century: a delay is never so long that its end is never.
+const MAX_DELAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What the pool knows about reaching one host.
 ///
 /// A link is *good* until a connect fails, and again from the next that succeeds. While it is not, one connect at a time
@@ -190,7 +193,7 @@ impl Link {
         self.failures = self.failures.saturating_add(1);
         self.step = self.step.saturating_add(1);
         self.failed_at = now;
-        self.delay = rng.around(base, config.backoff_jitter).max(MIN_DELAY);
+        self.delay = rng.around(base, config.backoff_jitter).clamp(MIN_DELAY, MAX_DELAY);
         self.next = now + self.delay;
         let demand = rng.below(config.demand_probe_interval, config.backoff_jitter).max(MIN_DELAY);
         self.demand = if config.demand_probe_interval.is_zero() { Instant::MAX } else { now + demand };
@@ -322,5 +325,8 @@ mod tests {
         };
         assert_eq!(schedule(&config, 60), Duration::from_nanos(u64::MAX));
         assert_eq!(scale(Duration::from_secs(1), f64::NAN), Duration::ZERO);
+        let (mut link, now) = (Link::new(Instant::ZERO), Instant::from_secs(1));
+        link.failed(now, now, Fault::plain(FaultClass::Transient, "a fault"), &config, &mut Rng::new(1));
+        assert!(link.ready_at(false) < Instant::MAX, "it is tried again some time");
     }
 }

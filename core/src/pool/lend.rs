@@ -238,7 +238,7 @@ impl Machine {
         let served = if fate == Fate::Unused { 0 } else { queries };
         match self.waiters.pop() {
             Some(waiter) => {
-                life.queries += served;
+                life.queries = life.queries.saturating_add(served);
                 self.lend(now, conn.slot, life, since, waiter, actions);
             }
             None => {
@@ -279,7 +279,7 @@ impl Machine {
         if let Phase::Ending(ending) = &mut self.phase {
             ending.report.finished += 1;
         }
-        life.queries += if fate == Fate::Unused { 0 } else { queries };
+        life.queries = life.queries.saturating_add(if fate == Fate::Unused { 0 } else { queries });
         let reset = match fate {
             Fate::Broken => return self.came_back_broken(now, index, life, fault, actions),
             Fate::Discarded => return self.close_gracefully(now, index, &life, CloseReason::Discarded, actions),

@@ -77,7 +77,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    fn new(config: &PoolConfig) -> Self {
+    pub(super) fn new(config: &PoolConfig) -> Self {
         let unless_zero = |limit: Duration| if limit.is_zero() { u64::MAX } else { nanos(limit) };
         let leak = if config.enable_leak_detection { config.leak_detection_timeout } else { Duration::ZERO };
         Limits {
@@ -194,6 +194,15 @@ impl Machine {
     // dispatch.
     #[inline(always)]
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.apply(now, event, actions);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// [`handle`](Machine::handle) for a machine that somebody else has written down: whether it is one that can be is
+    /// not asserted.
+    #[inline(always)]
+    pub(crate) fn apply(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         let now = now.max(self.now);
         self.now = now;
         if let Event::Cancel { waiter } = event {
@@ -212,8 +221,6 @@ impl Machine {
         if self.unsettled {
             self.settle(now, actions);
         }
-        #[cfg(debug_assertions)]
-        self.check_invariants();
     }
 
     /// Everything but acquire and release.

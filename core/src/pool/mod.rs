@@ -3,7 +3,8 @@
 //! [`Machine::handle`] takes [`Event`]s and appends [`Action`]s. One concern per file: `machine` the fields and the
 //! entrance, `slot` the table, `waiters` the queue, `lend` acquires and releases, `connect` growth, `check` validation and
 //! suspicion, `close` retiring and the end, `outage` start-up and recovery, `backoff` the reconnect schedule, `timer`
-//! deadlines, `health` and `stats` what it says of itself, `invariants` what must always hold.
+//! deadlines, `health` and `stats` what it says of itself, `invariants` what must always hold,
+//! `restored` what must hold of a machine that was read from somewhere.
 
 mod backoff;
 mod check;
@@ -16,6 +17,7 @@ mod lend;
 mod machine;
 mod notice;
 mod outage;
+mod restored;
 mod slot;
 mod stats;
 #[cfg(all(test, not(pgweir_loom)))]

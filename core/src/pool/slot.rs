@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Check, CloseReason, ConnId, HostId, ResetHow, SiteId, WaiterId};
+use super::invariants::{Held, hold};
 use crate::time::Instant;
 
 /// What stays true of a connection from its opening to its closing.
@@ -338,7 +339,7 @@ impl Slots {
     pub(super) fn take_back(&mut self, index: u32, queries: u64, since: Instant) {
         let slot = &mut self.entries[index as usize].slot;
         let Slot::Lent { mut life, .. } = *slot else { return };
-        life.queries += queries;
+        life.queries = life.queries.saturating_add(queries);
         *slot = Slot::Idle { life, since };
         self.counts[LENT] -= 1;
         self.counts[IDLE] += 1;
@@ -377,8 +378,8 @@ impl Slots {
         }
     }
 
-    /// Panics if anything counted differs from the table.
-    pub(super) fn check(&self) {
+    /// Anything counted that differs from the table.
+    pub(super) fn check(&self) -> Held {
         let mut counts = [0; 7];
         let mut sound = 0;
         let mut failed = 0;
@@ -388,27 +389,31 @@ impl Slots {
             failed += u32::from(entry.slot == Slot::Vacant { failed: true });
         }
         let open = counts[VALIDATING] + counts[IDLE] + counts[LENT] + counts[RESETTING];
-        assert_eq!(open, self.open, "True numbers: open connections differ from the slot table");
-        assert_eq!(counts, self.counts, "True numbers: counts differ from the slot table");
-        assert_eq!(sound, self.sound, "True numbers: sound connections differ from the slot table");
-        assert_eq!(failed, self.failed, "True numbers: failed slots differ from the slot table");
-        let stack = self.idle.iter().filter(|&&index| matches!(self.get(index), Slot::Idle { .. })).count();
-        assert!(
-            stack == self.idle.len() && stack == counts[IDLE] as usize,
+        hold!(open == self.open, "True numbers: open connections differ from the slot table");
+        hold!(counts == self.counts, "True numbers: counts differ from the slot table");
+        hold!(sound == self.sound, "True numbers: sound connections differ from the slot table");
+        hold!(failed == self.failed, "True numbers: failed slots differ from the slot table");
+        hold!(
+            self.lists_all(&self.idle, counts[IDLE], |slot| matches!(slot, Slot::Idle { .. })),
             "True numbers: the idle stack differs from the slot table"
         );
-        assert!(
+        hold!(
             self.idle.windows(2).all(|pair| self.idle_since(pair[0]) <= self.idle_since(pair[1])),
             "True numbers: the idle stack is out of order"
         );
-        let mut free = self.free.clone();
-        free.sort_unstable();
-        free.dedup();
-        assert!(
-            free.len() == self.free.len()
-                && free.len() == counts[VACANT] as usize
-                && free.iter().all(|&index| matches!(self.get(index), Slot::Vacant { .. })),
+        hold!(
+            self.lists_all(&self.free, counts[VACANT], |slot| matches!(slot, Slot::Vacant { .. })),
             "True numbers: the free list differs from the slot table"
         );
+        Ok(())
+    }
+
+    /// Whether `list` has each slot that `is_one` picks once, and `count` of them.
+    fn lists_all(&self, list: &[u32], count: u32, is_one: impl Fn(&Slot) -> bool) -> bool {
+        let mut listed = list.to_vec();
+        listed.sort_unstable();
+        listed.dedup();
+        let is_one = |index: &u32| self.entries.get(*index as usize).is_some_and(|entry| is_one(&entry.slot));
+        listed.len() == list.len() && listed.len() == count as usize && listed.iter().all(is_one)
     }
 }

@@ -68,6 +68,27 @@ pub struct Totals {
     pub last_latency: Option<Duration>,
 }
 
+impl Totals {
+    /// Whether nothing exceeds `limit`, and the histograms are what they should be.
+    pub(super) fn has_room(&self, limit: u64) -> bool {
+        let counters = [
+            self.acquisitions,
+            self.releases,
+            self.cancelled,
+            self.timeouts,
+            self.rejected,
+            self.opened,
+            self.connects,
+            self.reconnects,
+            self.validations,
+            self.leaks_suspected,
+        ];
+        let counters = counters.iter().chain(&self.closed.0).chain(&self.connect_failures.0);
+        let sum = counters.fold(0_u64, |sum, counter| sum.saturating_add(*counter));
+        sum <= limit && [&self.wait, &self.usage, &self.create].iter().all(|histogram| histogram.is_consistent(limit))
+    }
+}
+
 impl CloseReason {
     /// Every reason, in the order of [`Closed`].
     pub const ALL: [CloseReason; 13] = [
@@ -199,6 +220,12 @@ impl Histogram {
         filled.map(|(index, count)| (Duration::from_nanos(upper_bound(index).min(self.max)), *count))
     }
 
+    /// Whether it has the right buckets, and they hold what is counted, which is not more than `limit`.
+    fn is_consistent(&self, limit: u64) -> bool {
+        let sum = self.buckets.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        self.buckets.len() == BUCKETS && sum == self.count && sum <= limit
+    }
+
     #[inline(always)]
     pub(super) fn record(&mut self, nanos: u64) {
         self.buckets[bucket(nanos)] += 1;
@@ -269,6 +296,11 @@ impl SlowWaits {
     pub(super) fn record(&mut self, now: Instant, settled: u64) {
         self.turn(now, settled.saturating_sub(1));
         self.newer.slow += 1;
+    }
+
+    /// Whether nothing exceeds `limit`.
+    pub(super) fn has_room(&self, limit: u64) -> bool {
+        self.newer.slow.saturating_add(self.older.slow) <= limit
     }
 
     /// Forgets what is old.

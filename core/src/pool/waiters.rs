@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::event::{SiteId, WaiterId};
+use super::invariants::{Held, hold};
 use crate::time::Instant;
 
 /// A queued acquire.
@@ -102,12 +103,17 @@ impl Waiters {
         }
     }
 
-    /// Panics if the queue is not what it should be.
-    pub(super) fn check(&self) {
-        assert_eq!(self.iter().count(), self.live as usize, "True numbers: waiting differs from the queue");
-        assert!(self.queue.iter().is_sorted_by(|a, b| a.0 < b.0), "FIFO: the queue is out of order");
-        assert!(!matches!(self.queue.front(), Some((_, None))), "FIFO: a gap at the head");
-        assert!(self.queue.len() <= 2 * self.live as usize + 33, "Bounded: cancelled waiters pile up");
+    /// Whether the queue is what it should be.
+    pub(super) fn check(&self) -> Held {
+        hold!(self.iter().count() == self.live as usize, "True numbers: waiting differs from the queue");
+        hold!(
+            self.queue.iter().all(|(id, waiter)| waiter.is_none_or(|waiter| waiter.id == *id)),
+            "FIFO: a waiter stands in another's place"
+        );
+        hold!(self.queue.iter().is_sorted_by(|a, b| a.0 < b.0), "FIFO: the queue is out of order");
+        hold!(!matches!(self.queue.front(), Some((_, None))), "FIFO: a gap at the head");
+        hold!(self.queue.len() <= 2 * self.live as usize + 33, "Bounded: cancelled waiters pile up");
+        Ok(())
     }
 }
 
@@ -132,7 +138,7 @@ mod tests {
         for id in 2..10_000 {
             waiters.insert(waiter(id));
             assert!(waiters.remove(WaiterId(id)).is_some());
-            waiters.check();
+            waiters.check().expect("it holds");
         }
         assert!(waiters.queue.len() < 64);
         assert_eq!(waiters.pop().map(|w| w.id), Some(WaiterId(1)));
@@ -146,11 +152,11 @@ mod tests {
         // As many gaps as a queue of this length may have, all in the middle.
         for id in 30..90 {
             waiters.remove(WaiterId(id));
-            waiters.check();
+            waiters.check().expect("it holds");
         }
         for id in (1..30).chain(90..=100) {
             assert_eq!(waiters.pop().map(|w| w.id), Some(WaiterId(id)));
-            waiters.check();
+            waiters.check().expect("it holds");
         }
     }
 

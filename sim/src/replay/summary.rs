@@ -43,6 +43,7 @@ pub struct Deviation {
     expected: Check,
     seen: Check,
     actions: Vec<Action>,
+    broken: Option<String>,
 }
 
 /// A part of the picture.
@@ -145,6 +146,7 @@ impl Deviation {
             expected: step.entry.check,
             seen: step.check,
             actions: step.actions.to_vec(),
+            broken: step.broken.map(str::to_owned),
         }
     }
 }
@@ -242,6 +244,9 @@ impl Deviation {
         writeln!(f, "    event     {:?}", self.event)?;
         writeln!(f, "    expected  actions with check {}", self.expected)?;
         writeln!(f, "    seen      actions with check {}", self.seen)?;
+        if let Some(broken) = &self.broken {
+            writeln!(f, "    broken    {broken}: no pool has written this journal")?;
+        }
         for action in &self.actions {
             writeln!(f, "              {action:?}")?;
         }

@@ -221,7 +221,9 @@ fn do_call(connection: &mut Connection, hand: &mut Hand, call: &Call<'_>) {
         Call::Receive(_) | Call::Message(..) => {}
         Call::Simple(sql) => submit(connection, hand, Request::Simple { sql }),
         Call::Prepare(sql) => submit(connection, hand, Request::Prepare { sql, types: &[] }),
-        Call::Typed(sql, rows) => submit(connection, hand, Request::QueryTyped { sql, params: &[], fetch: fetch(rows) }),
+        Call::Typed(sql, rows) => {
+            submit(connection, hand, Request::QueryTyped { sql, params: &[], fetch: fetch(rows) })
+        }
         Call::Unprepared(sql) => submit(connection, hand, Request::Unprepared { sql, types: &[] }),
         Call::Query(pick, rows) => {
             if let Some(statement) = choose(&hand.statements, pick) {

@@ -33,11 +33,13 @@ pub fn url(bytes: &[u8]) {
     };
     let connect = config.connect();
     let printed = connect.redacted_url();
-    let again = Config::builder().database_url(&printed).build().unwrap_or_else(|error| panic!("{error}\nin {printed}"));
+    let again =
+        Config::builder().database_url(&printed).build().unwrap_or_else(|error| panic!("{error}\nin {printed}"));
     let again = again.connect();
     assert_eq!(again.redacted_url(), printed, "printed, read and printed again");
     assert_eq!((again.hosts(), again.user(), again.dbname()), (connect.hosts(), connect.user(), connect.dbname()));
-    let has_password = |config: &pgweir_core::config::ConnectConfig| config.password_for(0).map(Secret::expose).is_some();
+    let has_password =
+        |config: &pgweir_core::config::ConnectConfig| config.password_for(0).map(Secret::expose).is_some();
     assert_eq!(has_password(again), has_password(connect));
 }
 

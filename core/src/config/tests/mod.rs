@@ -5,6 +5,7 @@ mod redaction;
 mod rules;
 mod sources;
 mod table;
+mod written;
 
 use super::*;
 

@@ -5,6 +5,7 @@ use quickcheck::{Gen, QuickCheck};
 use super::super::format::{END, ENTRIES, SITES, put};
 use super::super::{Journal, JournalError, Part, Replay};
 use super::{Tape, tape};
+use crate::tests::cases;
 
 /// What could be read is the beginning of what was written.
 fn is_beginning(journal: &Journal, tape: &Tape) -> bool {
@@ -84,7 +85,7 @@ fn random_bytes_are_no_journal() {
     fn property(bytes: Vec<u8>) -> bool {
         Journal::read(&bytes).is_err()
     }
-    QuickCheck::new().rng(Gen::new(2_000)).tests(500).quickcheck(property as fn(Vec<u8>) -> bool);
+    QuickCheck::new().rng(Gen::new(2_000)).tests(cases(500)).quickcheck(property as fn(Vec<u8>) -> bool);
 }
 
 /// With check sums that fit: what postcard is given then is as hostile as it gets, lengths above all.
@@ -108,5 +109,5 @@ fn hostile_blocks_are_a_loss_and_no_panic() {
             Err(error) => panic!("its beginning is whole: {error}"),
         }
     }
-    QuickCheck::new().rng(Gen::new(40)).tests(300).quickcheck(property as fn(Vec<(u8, Vec<u8>)>) -> bool);
+    QuickCheck::new().rng(Gen::new(40)).tests(cases(300)).quickcheck(property as fn(Vec<(u8, Vec<u8>)>) -> bool);
 }

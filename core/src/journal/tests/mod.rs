@@ -1,6 +1,7 @@
 //! Journals of random runs: whole, damaged in every way, and run again.
 
 mod damage;
+mod forged;
 mod ring;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::format::{HEADER, MACHINE, encode, put, put_prefix};
 use super::{Check, Header, Journal, JournalError, Part, Replay, Site, Why, Writer};
 use crate::pool::tests::random::recorded;
 use crate::pool::{ConnId, Event, Fate, Fault, FaultClass, Machine, SiteId};
+use crate::tests::cases;
 use crate::time::{Instant, Wall};
 
 fn header(start: &Machine) -> Header {
@@ -95,7 +97,7 @@ fn a_replay_agrees_and_ends_where_the_machine_did() {
         }
         steps == told.len() && *replay.machine() == end
     }
-    QuickCheck::new().rng(Gen::new(20)).tests(50).quickcheck(property as fn(u64) -> bool);
+    QuickCheck::new().rng(Gen::new(20)).tests(cases(50)).quickcheck(property as fn(u64) -> bool);
 }
 
 #[test]
@@ -116,7 +118,8 @@ fn a_replay_finds_the_entry_at_which_the_machine_goes_another_way() {
 #[test]
 fn a_replay_agrees_although_private_messages_are_missing_and_none_is_in_the_bytes() {
     let mut told_the_machine = 0;
-    for seed in 0..20 {
+    let seeds = cases(20);
+    for seed in 0..seeds {
         let Tape { start, told, .. } = tape(seed, 400);
         let mut live = start.clone();
         let secret = |event: &mut Event| {
@@ -155,7 +158,10 @@ fn a_replay_agrees_although_private_messages_are_missing_and_none_is_in_the_byte
             assert_eq!(replay.machine().counts(), live.counts());
         }
     }
-    assert!(told_the_machine > 10, "the live machines know what was said: {told_the_machine} of 20");
+    assert!(
+        told_the_machine > seeds as usize / 2,
+        "the live machines know what was said: {told_the_machine} of {seeds}"
+    );
 }
 
 #[test]

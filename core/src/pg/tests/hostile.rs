@@ -143,6 +143,23 @@ quickcheck! {
         connection.phase() != Phase::Ready
     }
 
+    /// What came whole before the damage is understood as if there were none.
+    fn a_flipped_bit_changes_nothing_before_its_message(at: usize, bit: u8, pieces: Vec<u8>) -> bool {
+        let mut bytes = transcript();
+        let at = at % bytes.len();
+        let mut start = 0;
+        loop {
+            let length = u32::from_be_bytes(*bytes[start + 1..].first_chunk().unwrap()) as usize;
+            if at <= start + length {
+                break;
+            }
+            start += length + 1;
+        }
+        let (_, before) = split(&bytes[..start], &[255]);
+        bytes[at] ^= 1 << (bit % 8);
+        split(&bytes, &pieces).1.starts_with(&before)
+    }
+
     fn noise_never_panics(noise: Vec<u8>, ready_first: bool, typed: Vec<(u8, Vec<u8>)>) -> bool {
         let mut connection = if ready_first { ready() } else { Connection::new(Arc::new(config()), T0).unwrap() };
         if ready_first {

@@ -11,6 +11,7 @@ use crate::journal::Check;
 use crate::pool::{
     Action, ConnId, Event, Fate, Fault, FaultClass, Machine, Notice, ServerFacts, SiteId, State, WaiterId,
 };
+use crate::tests::cases;
 use crate::time::Instant;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -391,7 +392,7 @@ fn random_sequences_keep_every_guarantee_and_heal() {
         model.end();
         TestResult::passed()
     }
-    QuickCheck::new().rng(Gen::new(400)).tests(500).quickcheck(property as fn(u64, Vec<u32>) -> TestResult);
+    QuickCheck::new().rng(Gen::new(400)).tests(cases(500)).quickcheck(property as fn(u64, Vec<u32>) -> TestResult);
 }
 
 #[test]
@@ -403,7 +404,7 @@ fn a_random_prefix_survives_serialisation() {
         let text = serde_json::to_string(&model.machine).unwrap();
         serde_json::from_str::<Machine>(&text).unwrap() == model.machine
     }
-    QuickCheck::new().rng(Gen::new(60)).tests(60).quickcheck(property as fn(u64, Vec<u32>) -> bool);
+    QuickCheck::new().rng(Gen::new(60)).tests(cases(60)).quickcheck(property as fn(u64, Vec<u32>) -> bool);
 }
 
 #[test]
@@ -419,7 +420,7 @@ fn a_machine_restored_in_the_middle_goes_on_as_the_original() {
         model.steps(&after);
         true
     }
-    QuickCheck::new().rng(Gen::new(200)).tests(200).quickcheck(property as fn(u64, Vec<u32>, Vec<u32>) -> bool);
+    QuickCheck::new().rng(Gen::new(200)).tests(cases(200)).quickcheck(property as fn(u64, Vec<u32>, Vec<u32>) -> bool);
 }
 
 /// What a machine was told by a random run and answered, from the `skip`th event on: the machine before, the events,
@@ -445,5 +446,5 @@ fn shutdown_at_any_moment_ends_in_time() {
         }
         true
     }
-    QuickCheck::new().rng(Gen::new(150)).tests(500).quickcheck(property as fn(u64, Vec<u32>) -> bool);
+    QuickCheck::new().rng(Gen::new(150)).tests(cases(500)).quickcheck(property as fn(u64, Vec<u32>) -> bool);
 }

@@ -87,8 +87,22 @@ impl Knobs {
     fn config(&self) -> PoolConfig {
         let millisecond = Duration::from_millis(1);
         let spans = self.spans.map(|Span(span)| span);
-        let [acquire, slow, connect, interval, check, reset, close, idle, lifetime, leak, initial, longest, probe, grace] =
-            spans;
+        let [
+            acquire,
+            slow,
+            connect,
+            interval,
+            check,
+            reset,
+            close,
+            idle,
+            lifetime,
+            leak,
+            initial,
+            longest,
+            probe,
+            grace,
+        ] = spans;
         let some = |span: Duration| span.max(Duration::from_nanos(1));
         let initial = initial.max(millisecond);
         let max_size = 1 + u32::from(self.sizes.1 % 6);

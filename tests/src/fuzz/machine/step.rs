@@ -12,9 +12,16 @@ use super::outside::{Known, Outside};
 /// What happens. A `u8` picks one of those that there are.
 #[derive(Arbitrary, Debug)]
 pub(super) enum Step {
-    Acquire { timeout: Span, leak_after: Option<Span> },
+    Acquire {
+        timeout: Span,
+        leak_after: Option<Span>,
+    },
     Cancel(u8),
-    Release { pick: u8, fate: u8, queries: u8 },
+    Release {
+        pick: u8,
+        fate: u8,
+        queries: u8,
+    },
     CheckFailed(u8, u8),
     Connected(u8),
     ConnectFailed(u8, u8),
@@ -33,7 +40,13 @@ pub(super) enum Step {
     Recycle,
     Shutdown(Span),
     /// Anything at all.
-    Wild { what: u8, slot: u8, generation: u8, number: u64, span: Span },
+    Wild {
+        what: u8,
+        slot: u8,
+        generation: u8,
+        number: u64,
+        span: Span,
+    },
 }
 
 impl Step {
@@ -48,7 +61,12 @@ impl Step {
         Some(match *self {
             Step::Acquire { timeout: Span(timeout), leak_after } => {
                 let waiter = outside.new_waiter();
-                Event::Acquire { waiter, deadline: now + timeout, leak_after: leak_after.map(|Span(l)| l), site: SiteId(1) }
+                Event::Acquire {
+                    waiter,
+                    deadline: now + timeout,
+                    leak_after: leak_after.map(|Span(l)| l),
+                    site: SiteId(1),
+                }
             }
             Step::Cancel(pick) => Event::Cancel { waiter: choose(&outside.waiting(), pick)? },
             Step::Release { pick, fate, queries } => release(lent(outside, pick)?, fate, queries.into()),

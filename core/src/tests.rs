@@ -1,0 +1,16 @@
+//! What the unit tests share, and how Miri runs them.
+//!
+//! ```text
+//! MIRIFLAGS="-Zmiri-env-set=QUICKCHECK_TESTS=2 -Zmiri-env-set=QUICKCHECK_GENERATOR_SIZE=12" cargo +nightly miri test -p pgweir-core --lib -- \
+//!     pool:: pg:: journal:: config:: time:: digest::
+//! ```
+//!
+//! Core forbids unsafe code, so what Miri looks at are its dependencies as core uses them: `bytes` under the rows and the
+//! receive buffer, `postcard`, the YAML parser (C turned into unsafe Rust), `postgres-protocol`; and arithmetic, which it
+//! would find with any debug build. It does not see what needs a socket, a file or a real thread (the driver, the client,
+//! `os`), and it tries few cases of each property: those tests are the other tools'.
+
+/// How many cases a random test tries: a hundredth under Miri, where everything takes some hundred times as long.
+pub(crate) fn cases(count: u64) -> u64 {
+    if cfg!(miri) { count.div_ceil(100) } else { count }
+}
