@@ -86,10 +86,17 @@ macro_rules! shown_fields {
 }
 config_fields!(shown_fields);
 
+/// A text in YAML's double quotes, with everything but plain ASCII escaped.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+    let escaped = text.chars().map(|c| if plain(c) { c.to_string() } else { format!("\\U{:08X}", u32::from(c)) });
+    format!("\"{}\"", escaped.collect::<String>())
+}
+
 quickcheck! {
     fn what_is_written_as_yaml_is_read_back(config: Valid, nested: bool) -> bool {
         let Valid(config) = config;
-        let line = |name: &str, value: &str| format!("{name}: {}\n", serde_json::to_string(value).expect("a text"));
+        let line = |name: &str, value: &str| format!("{name}: {}\n", quoted(value));
         let (mut yaml, mut backoff) = (String::new(), String::new());
         for (name, value) in shown(&config) {
             match name.strip_prefix("backoff_") {
@@ -111,17 +118,15 @@ quickcheck! {
         Config::builder().database_url(URL).environment(variables).build().as_ref() == Ok(&config)
     }
 
-    fn a_pools_configuration_survives_a_journal_and_a_scenario(config: Valid) -> bool {
+    fn a_pools_configuration_survives_a_journal(config: Valid) -> bool {
         let config = config.0.pool();
         let bytes = postcard::to_stdvec(config).expect("written");
-        let text = serde_json::to_string(config).expect("written");
         postcard::from_bytes::<PoolConfig>(&bytes).as_ref() == Ok(config)
-            && serde_json::from_str::<PoolConfig>(&text).is_ok_and(|read| read == *config)
     }
 }
 
 /// What no field takes.
-const ODD: [&str; 22] = [
+const ODD: [&str; 21] = [
     ".nan",
     ".inf",
     "-.inf",
@@ -129,7 +134,6 @@ const ODD: [&str; 22] = [
     "-1s",
     "-0.0",
     "1e400",
-    "1e-400",
     "99999999999999999999999999999999999999999",
     "340282366920938463463374607431768211457s",
     "18446744073709551616s",
