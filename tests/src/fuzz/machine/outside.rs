@@ -7,8 +7,8 @@ use pgweir_core::journal::Check;
 use pgweir_core::pool::{Action, ConnId, Event, Machine, Notice, State, WaiterId};
 use pgweir_core::time::Instant;
 
-/// No pool lives for 292 years; times beyond are not told.
-const END_OF_TIME: Instant = Instant::from_nanos(u64::MAX / 2);
+/// No pool lives for 292 years: a journal has no times beyond, so none are told, but for what a shutdown takes.
+const LATEST: Instant = Instant::from_nanos(u64::MAX / 2 - (1 << 50));
 
 /// What is going on with a connection, as its driver knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +65,7 @@ impl Outside {
     }
 
     pub(super) fn pass_to(&mut self, at: Instant) {
-        self.now = self.now.max(at.min(END_OF_TIME));
+        self.now = self.now.max(at.min(LATEST));
     }
 
     /// An id that was never used.
@@ -182,6 +182,8 @@ impl Outside {
             Action::Notice(notice) => {
                 if let Notice::StateChanged { to: State::Terminated, .. } = **notice {
                     self.terminated = true;
+                    // What is still being closed then is nobody's concern any more.
+                    self.conns.retain(|_, known| !matches!(known, Known::Closing(_)));
                 }
             }
         }
@@ -215,8 +217,8 @@ impl Outside {
         assert!(self.queue.is_empty(), "Bounded end: somebody waits for a pool that ends");
         let limit = 10 + 2 * self.conns.len();
         for _ in 0..limit {
-            let Some((at, _)) = self.machine.deadline().filter(|(at, _)| *at < END_OF_TIME) else { break };
-            self.pass_to(at);
+            let Some((at, _)) = self.machine.deadline() else { break };
+            self.now = at;
             self.tell(Event::Tick);
         }
         let state = self.machine.state();
