@@ -163,8 +163,7 @@ impl Exchange {
 
 /// What is known of parameter types after ParameterDescription.
 pub(super) fn read_parameters(body: &ParameterDescriptionBody, types: &Types) -> std::io::Result<Box<[Type]>> {
-    let params: Vec<Type> = body.parameters().map(|oid| Ok(types.get(oid))).collect()?;
-    Ok(params.into())
+    Ok(gather(body.parameters().map(|oid| Ok(types.get(oid))))?.into())
 }
 
 /// The columns of a RowDescription. That of a statement cannot know the format of the rows to come; we always ask for
@@ -174,20 +173,26 @@ pub(super) fn read_columns(
     step: Option<Step>,
     types: &Types,
 ) -> std::io::Result<Arc<[Column]>> {
-    let columns: Vec<Column> = body
-        .fields()
-        .map(|field| {
-            Ok(Column {
-                name: field.name().into(),
-                type_: types.get(field.type_oid()),
-                type_modifier: field.type_modifier(),
-                table_oid: field.table_oid(),
-                column_id: field.column_id(),
-                binary: field.format() == 1 || step == Some(Step::Statement),
-            })
+    let columns = body.fields().map(|field| {
+        Ok(Column {
+            name: field.name().into(),
+            type_: types.get(field.type_oid()),
+            type_modifier: field.type_modifier(),
+            table_oid: field.table_oid(),
+            column_id: field.column_id(),
+            binary: field.format() == 1 || step == Some(Step::Statement),
         })
-        .collect()?;
-    Ok(columns.into())
+    });
+    Ok(gather(columns)?.into())
+}
+
+/// All of them. `collect` would reserve what the server declares, megabytes for a message of a dozen bytes.
+fn gather<T>(mut items: impl FallibleIterator<Item = T, Error = std::io::Error>) -> std::io::Result<Vec<T>> {
+    let mut all = Vec::new();
+    while let Some(item) = items.next()? {
+        all.push(item);
+    }
+    Ok(all)
 }
 
 /// The number of rows at the end of a command tag (`INSERT 0 5`, `SELECT 3`), for the commands that have one.
