@@ -1,4 +1,5 @@
-//! What the unit tests share, and how Miri runs them.
+//! What the unit tests share, and how Miri is to run them. (The command was not yet seen to finish: which tests must be
+//! left out, and how long it takes, is to be found out.)
 //!
 //! ```text
 //! MIRIFLAGS="-Zmiri-env-set=QUICKCHECK_TESTS=2 -Zmiri-env-set=QUICKCHECK_GENERATOR_SIZE=12" cargo +nightly miri test -p pgweir-core --lib -- \
