@@ -228,3 +228,34 @@ fn hostile_files_end() {
     }
     assert!(problems(&"#".repeat(3 << 20))[0].contains("more than 1048576"));
 }
+
+/// A scenario that ships, with lines lost, doubled and exchanged, and characters lost: it is good, or it is refused with
+/// words, and with a place where one is known.
+#[test]
+fn a_mangled_scenario_is_good_or_refused_with_a_place() {
+    fn property(edits: Vec<(u8, u16, u16)>) -> bool {
+        let mut lines: Vec<String> = include_str!("../../scenarios/failover.yaml").lines().map(str::to_owned).collect();
+        for (what, at, other) in edits.into_iter().take(6) {
+            let (at, other) = (usize::from(at) % lines.len(), usize::from(other) % lines.len());
+            match what % 6 {
+                0 if lines.len() > 1 => drop(lines.remove(at)),
+                1 => lines.insert(at, lines[other].clone()),
+                2 => lines.swap(at, other),
+                3 => lines[at] = lines[at].replacen([':', ',', '{', '}', '[', ']', 's'], "", 1),
+                4 => lines[at] = lines[at].replace(|c: char| c.is_ascii_digit(), "99999999999"),
+                _ => lines[at] = format!("  {}", lines[at]),
+            }
+        }
+        match Scenario::from_yaml("mangled.yaml", &lines.join("\n")) {
+            Ok(scenario) => Scenario::from_yaml("again.yaml", &scenario.to_yaml()).as_ref() == Ok(&scenario),
+            Err(bad) => {
+                !bad.problems.is_empty()
+                    && bad
+                        .problems
+                        .iter()
+                        .all(|problem| !problem.problem.is_empty() && (problem.line > 0 || problem.key.is_empty()))
+            }
+        }
+    }
+    quickcheck::QuickCheck::new().tests(2_000).quickcheck(property as fn(Vec<(u8, u16, u16)>) -> bool);
+}

@@ -1,6 +1,7 @@
 //! The server, through its [`Host`] interface: by a client of its own codec, and by pgweir's connection machine.
 
 mod client;
+mod codec;
 mod core;
 mod faults;
 mod sessions;
