@@ -10,5 +10,6 @@ pub mod manager;
 pub mod os;
 pub mod pg;
 pub mod pool;
+pub mod report;
 pub mod runtime;
 pub mod time;

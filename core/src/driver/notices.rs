@@ -29,23 +29,16 @@ pub(crate) fn resolve(notice: Notice, sites: &Sites) -> Report {
 }
 
 /// The error that a caller gets.
-pub(crate) fn acquire_error(reason: Reject, now: Instant, sites: &Sites) -> AcquireError {
+pub(crate) fn acquire_error(reason: Reject, now: Instant, lease: impl Fn(&Holder) -> LeaseInfo) -> AcquireError {
     match reason {
-        Reject::Timeout(report) => {
-            let holder = |holder: Holder| LeaseInfo {
-                conn: holder.conn,
-                location: sites.location(holder.site),
-                held: holder.held,
-            };
-            AcquireError::Timeout(Box::new(AcquireTimeout {
-                waited: report.waited,
-                phase: report.phase,
-                counts: report.counts,
-                position: report.position,
-                last_fault: report.last_fault,
-                holders: report.holders.into_iter().map(holder).collect(),
-            }))
-        }
+        Reject::Timeout(report) => AcquireError::Timeout(Box::new(AcquireTimeout {
+            waited: report.waited,
+            phase: report.phase,
+            counts: report.counts,
+            position: report.position,
+            last_fault: report.last_fault,
+            holders: report.holders.iter().map(lease).collect(),
+        })),
         Reject::Unavailable(report) => AcquireError::Unavailable(Box::new(Unavailable {
             cause: report.cause,
             attempts: report.attempts,

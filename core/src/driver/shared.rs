@@ -82,6 +82,8 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) stop: Option<std::sync::Arc<dyn Stop>>,
     pub(crate) signal: std::sync::Arc<SlotSignal>,
     pub(crate) waker: Waker,
+    /// The connection's own count of its lease's queries.
+    pub(crate) queries: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
 }
 
 /// Where a slot's connection is.
@@ -285,7 +287,7 @@ impl<M: Manager> State<M> {
                 if matches!(reason, Reject::Timeout(_)) {
                     effects.ring |= self.recorder.mark(&Why::Timeout);
                 }
-                let error = notices::acquire_error(reason, now, &self.sites);
+                let error = notices::acquire_error(reason, now, |holder| self.lease(holder));
                 self.reports.push(Report::Rejected(error.clone()));
                 effects.emit = true;
                 self.settle(waiter, Outcome::Rejected(error), effects);
@@ -378,6 +380,7 @@ impl<M: Manager> State<M> {
                 stop: None,
                 waker: Waker::from(slot.clone()),
                 signal: slot,
+                queries: None,
             });
         }
         let entry = &mut self.entries[conn.slot as usize];
@@ -385,6 +388,7 @@ impl<M: Manager> State<M> {
         entry.place = Place::Job;
         entry.abort = None;
         entry.stop = None;
+        entry.queries = None;
     }
 
     /// Moves a connection that is here to a job.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{CloseReason, ConnId, Fault, SiteId};
+use super::event::{CloseReason, ConnId, Fault, SiteId, WaiterId};
 use crate::time::Instant;
 
 /// Why a waiter got no connection.
@@ -103,12 +103,29 @@ pub struct Counts {
 pub struct Holder {
     /// Its connection.
     pub conn: ConnId,
+    /// The connection's process id on the server, 0 if unknown.
+    pub backend_pid: i32,
+    /// The acquire that got it: tells one lease of a connection from the next.
+    pub waiter: WaiterId,
     /// Where it was acquired.
     pub site: SiteId,
     /// When.
     pub since: Instant,
     /// For how long until now.
     pub held: Duration,
+}
+
+/// An acquire in the queue, as others see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queued {
+    /// Who.
+    pub waiter: WaiterId,
+    /// Where it asked.
+    pub site: SiteId,
+    /// When.
+    pub since: Instant,
+    /// When it gives up.
+    pub deadline: Instant,
 }
 
 /// What an operator should see. The driver turns each into one tracing event.
