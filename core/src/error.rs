@@ -51,6 +51,8 @@ impl AcquireError {
 pub struct AcquireTimeout {
     /// How long it waited.
     pub waited: Duration,
+    /// The source line that asked.
+    pub location: Option<&'static Location<'static>>,
     /// What for.
     pub phase: WaitPhase,
     /// The pool at that moment.

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod driver;
 pub mod error;
 pub mod journal;
+pub mod logs;
 pub mod manager;
 pub mod os;
 pub mod pg;

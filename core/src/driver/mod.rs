@@ -19,6 +19,7 @@ mod lending;
 mod loom;
 mod member;
 mod notices;
+mod origin;
 mod pool;
 mod recorder;
 mod shared;

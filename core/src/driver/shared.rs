@@ -13,6 +13,7 @@ use super::effects::Effects;
 use super::hooks::Hooks;
 use super::member::Member;
 use super::notices::{self, Report};
+use super::origin::Watch;
 use super::recorder::Recorder;
 use super::signal::{Signal, SlotSignal};
 use super::sites::Sites;
@@ -22,6 +23,7 @@ use crate::config::PoolConfig;
 use crate::journal::{JournalOptions, Why};
 use crate::manager::{Manager, Stop};
 use crate::pool::{self, Action, CloseHow, ConnId, Event, Fault, Machine, Notice, Reject, ShutdownReport, WaiterId};
+use crate::report::Scale;
 use crate::runtime::{Abort, Runtime};
 use crate::time::{Instant, Wall};
 
@@ -33,6 +35,7 @@ pub(crate) struct Shared<R: Runtime, M: Manager> {
     pub(crate) acquire_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) signal: std::sync::Arc<Signal>,
+    pub(crate) watch: Watch,
     /// Live `Pool` handles: when the last is dropped the pool shuts down.
     pub(crate) handles: AtomicUsize,
     /// Translates the pool's clock to the wall's.
@@ -115,6 +118,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             acquire_timeout: config.acquire_timeout,
             shutdown_timeout: config.shutdown_timeout,
             signal: std::sync::Arc::new(Signal::new()),
+            watch: Watch::new(config),
             handles: AtomicUsize::new(1),
             wall,
             state: Mutex::new(State {
@@ -243,7 +247,12 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 std::mem::take(&mut state.reports)
             };
             let turn = Emitting(self);
-            reports.iter().for_each(Report::emit);
+            let host_name = |host| self.manager.host_name(host);
+            let scale = Scale { now: self.runtime.now(), wall: self.wall, host_name: &host_name };
+            for report in &reports {
+                report.suspects().into_iter().for_each(|location| self.watch.note(location));
+                report.emit(&scale);
+            }
             drop(turn);
         }
     }
@@ -287,7 +296,7 @@ impl<M: Manager> State<M> {
                 if matches!(reason, Reject::Timeout(_)) {
                     effects.ring |= self.recorder.mark(&Why::Timeout);
                 }
-                let error = notices::acquire_error(reason, now, |holder| self.lease(holder));
+                let error = self.acquire_error(reason, now);
                 self.reports.push(Report::Rejected(error.clone()));
                 effects.emit = true;
                 self.settle(waiter, Outcome::Rejected(error), effects);
@@ -359,7 +368,8 @@ impl<M: Manager> State<M> {
                 effects.wake(waker);
             }
         }
-        self.reports.push(notices::resolve(notice, &self.sites));
+        let report = self.report(notice);
+        self.reports.push(report);
         effects.emit = true;
     }
 

@@ -154,7 +154,7 @@ impl Machine {
         self.totals.opened += 1;
         self.totals.create.record(took.as_nanos() as u64);
         self.totals.last_check = Some(now);
-        self.notice(Notice::Opened { conn, took }, actions);
+        self.notice(Notice::Opened { conn, host, took }, actions);
         let life = self.new_life(now, host, recycle, facts.backend_pid);
         self.place(now, conn.slot, life, now, actions);
     }
@@ -191,7 +191,7 @@ impl Machine {
         self.unsettled = true;
         self.links[usize::from(host.0)].ended();
         self.totals.connect_failures.add(fault.class);
-        self.notice(Notice::ConnectFailed { conn, fault: fault.clone(), took: now - since }, actions);
+        self.notice(Notice::ConnectFailed { conn, host, fault: fault.clone(), took: now - since }, actions);
         self.last_error = Some((fault.clone(), now));
         let record = &mut self.hosts[usize::from(host.0)];
         record.failures += 1;
@@ -225,7 +225,7 @@ impl Machine {
         let next = link.failed(now, started, fault, &self.config, &mut self.rng);
         link.note_full(full);
         if let Some((attempt, delay)) = next {
-            self.notice(Notice::ReconnectScheduled { attempt, delay }, actions);
+            self.notice(Notice::ReconnectScheduled { host, attempt, delay }, actions);
         }
     }
 

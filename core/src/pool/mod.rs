@@ -3,7 +3,7 @@
 //! [`Machine::handle`] takes [`Event`]s and appends [`Action`]s. One concern per file: `machine` the fields and the
 //! entrance, `slot` the table, `waiters` the queue, `lend` acquires and releases, `connect` growth, `check` validation and
 //! suspicion, `close` retiring and the end, `outage` start-up and recovery, `backoff` the reconnect schedule, `timer`
-//! deadlines, `health`, `hosts` and `stats` what it says of itself, `invariants` what must always hold.
+//! deadlines, `health`, `hosts` and `stats` what it says of itself, `names` in which words, `invariants` what must always hold.
 
 mod backoff;
 mod check;
@@ -15,6 +15,7 @@ mod hosts;
 mod invariants;
 mod lend;
 mod machine;
+mod names;
 mod notice;
 mod outage;
 mod slot;

@@ -147,7 +147,7 @@ impl Machine {
                 self.slow_waits.record(now, self.settled() + 1);
             }
             let (last_fault, holders) = (last_fault.clone(), holders.clone());
-            let report = TimeoutReport { waited, phase, counts, position, last_fault, holders };
+            let report = TimeoutReport { waited, site: waiter.site, phase, counts, position, last_fault, holders };
             self.reject(waiter.id, Reject::Timeout(Box::new(report)), actions);
         }
     }

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod background;
+mod events;
 mod journal;
 mod lifecycle;
 mod panics;

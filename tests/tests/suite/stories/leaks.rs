@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use pgweir_core::config::LeakStack;
 use pgweir_core::pool::{State, Status};
 use tracing::Level;
 
@@ -60,6 +61,48 @@ fn the_line_is_where_it_was_acquired() {
         let marked = include_str!("leaks.rs").lines().position(|line| line.ends_with("// this one")).unwrap() + 1;
         assert!(event.field("location").starts_with(&format!("{}:{marked}:", file!())), "{event}");
         drop(held);
+    });
+}
+
+/// issue 6 item 5: the stack has the async functions between the task and the guilty line, and no others: neither
+/// the library's nor the runtime's. The connection is told by its backend, the lease by its span and its queries.
+#[test]
+fn the_stack_names_the_async_functions() {
+    async fn checkout(pool: &Pool) -> Lease {
+        reserve(pool).await
+    }
+    async fn reserve(pool: &Pool) -> Lease {
+        let mut lease = pool.get().await.unwrap(); // the guilty line
+        lease.query_one("SELECT 1", &[]).await.unwrap();
+        lease.query_one("SELECT 2", &[]).await.unwrap();
+        lease
+    }
+    run(|trace| async move {
+        for leak_stack in [LeakStack::Always, LeakStack::Adaptive, LeakStack::Never] {
+            trace.clear();
+            let pool = open(named("leak-stack").leak_detection_timeout(LIMIT).leak_stack(leak_stack)).await;
+            let mut held = checkout(&pool).await;
+            let event = trace.wait("pgweir.leak.suspected", 1).await;
+            let pid: i32 = held.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+            assert_eq!(
+                (event.field("backend_pid"), event.field("queries")),
+                (pid.to_string().as_str(), "2"),
+                "{event}"
+            );
+            let marked = include_str!("leaks.rs").lines().position(|l| l.ends_with("// the guilty line")).unwrap() + 1;
+            assert!(event.field("location").starts_with(&format!("{}:{marked}:", file!())), "{event}");
+            let stack = event.field("stack");
+            let kept = leak_stack == LeakStack::Always || (leak_stack == LeakStack::Adaptive && cfg!(debug_assertions));
+            assert_eq!(!stack.is_empty(), kept, "{leak_stack:?}: {stack}");
+            if kept {
+                let frames: Vec<&str> = stack.lines().collect();
+                assert!(frames[0].contains("reserve") && frames[0].contains(&format!("leaks.rs:{marked}:")), "{stack}");
+                assert!(frames[1].contains("checkout") && frames[1].contains("leaks.rs:"), "{stack}");
+                assert!(frames[2].contains("the_stack_names_the_async_functions"), "{stack}");
+                let library = |frame: &&str| frame.contains("/.cargo/") || frame.contains("/rustc/");
+                assert_eq!(frames.iter().find(|frame| library(frame)), None, "{stack}");
+            }
+        }
     });
 }
 
