@@ -160,14 +160,14 @@ fn emit_connection(notice: &Notice, scale: &Scale<'_>) {
         Notice::Opened { conn, host, took } => tracing::debug!(
             name: "pgweir.connection.opened",
             %conn,
-            host = (scale.host_name)(*host),
+            host = scale.host_name(*host),
             duration_ms = ms(*took),
             "connection opened"
         ),
         Notice::ConnectFailed { conn, host, fault, took } => tracing::warn!(
             name: "pgweir.connection.failed",
             %conn,
-            host = (scale.host_name)(*host),
+            host = scale.host_name(*host),
             class = fault.class.as_str(),
             sqlstate = sqlstate(fault),
             cause = %fault.message,
@@ -254,7 +254,7 @@ fn emit_outage(notice: &Notice, scale: &Scale<'_>) {
         ),
         Notice::ReconnectScheduled { host, attempt, delay } => tracing::warn!(
             name: "pgweir.reconnect.scheduled",
-            host = (scale.host_name)(*host),
+            host = scale.host_name(*host),
             attempt,
             delay_ms = ms(*delay),
             "reconnect attempt {attempt} in {delay:.1?}"

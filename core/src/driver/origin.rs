@@ -113,6 +113,9 @@ pub(crate) struct Stack {
 /// Frames that are shown.
 const FRAMES: usize = 64;
 
+/// The last of pgweir's frames.
+const ENTRANCE: &str = "<pgweir_core::driver::acquire::Acquire<";
+
 /// Crates whose frames are not the user's: the libraries that an await goes through.
 const PLUMBING: [&str; 19] = [
     "std",
@@ -168,6 +171,9 @@ fn trim(backtrace: &str) -> String {
             frames.push((name, None));
         }
     }
+    // What it took to get here, also where it was inlined and lost its crate's name.
+    let here = frames.iter().position(|(name, _)| name.starts_with(ENTRANCE)).map_or(0, |index| index + 1);
+    let frames = frames.split_off(here);
     let none = !frames.iter().any(|(name, place)| is_users(name, *place));
     let shown = frames.into_iter().filter(|(name, place)| none || is_users(name, *place));
     let text = shown.take(FRAMES).map(|(name, place)| match place {
@@ -203,6 +209,8 @@ mod tests {
     fn frames_of_libraries_are_left_out() {
         let backtrace = "   0: pgweir_core::driver::origin::Stack::capture
              at ./core/src/driver/origin.rs:110:27
+   1: look
+             at ./core/src/driver/origin.rs:67:69
    1: <pgweir_core::driver::acquire::Acquire<R,M> as core::future::future::Future>::poll
              at ./core/src/driver/acquire.rs:190:15
    2: shop::orders::load::{{closure}}

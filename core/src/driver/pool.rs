@@ -17,7 +17,7 @@ use crate::error::{AcquireError, LeaseInfo, OpenError};
 use crate::journal::{Dump, JournalOptions, Tape, Why};
 use crate::manager::Manager;
 use crate::pool::{Counts, Event, ShutdownReport, SiteId};
-use crate::report::{self, DebugParts, DebugReport, HealthReport, PoolStats, Scale};
+use crate::report::{self, DebugParts, DebugReport, HealthReport, PoolStats};
 use crate::runtime::Runtime;
 use crate::time::Instant;
 
@@ -177,7 +177,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
             let last_error = machine.last_fault().map(|(fault, at)| (fault.clone(), at));
             (machine.stats(now), machine.state(), last_error, machine.hosts())
         };
-        self.scaled(now, |scale| PoolStats::new(&stats, state, last_error.as_ref(), &hosts, scale))
+        PoolStats::new(&stats, state, last_error.as_ref(), &hosts, &self.shared.scale(now))
     }
 
     /// Whether work can be done, and why not, from one moment. No query is made; the lock is held as for
@@ -188,7 +188,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
             let state = self.shared.lock();
             (state.machine.health(now), state.machine.hosts(), state.leases(now, report::HOLDERS))
         };
-        self.scaled(now, |scale| HealthReport::new(&health, &hosts, &holders, scale))
+        HealthReport::new(&health, &hosts, &holders, &self.shared.scale(now))
     }
 
     /// Who holds connections, who waits and from where, and the last events of the [journal](Pool::journal), from one
@@ -210,13 +210,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         let wall = self.shared.wall;
         let events = tape.iter().flat_map(Tape::entries);
         let events = events.map(|(at, event, _)| report::describe(at, &event, wall, location)).collect();
-        self.scaled(now, |scale| DebugReport::new(&parts, events, scale))
-    }
-
-    /// Makes a document, without the lock: the hosts' names are the manager's to tell.
-    fn scaled<T>(&self, now: Instant, make: impl FnOnce(&Scale<'_>) -> T) -> T {
-        let host_name = |host| self.shared.manager.host_name(host);
-        make(&Scale { now, wall: self.shared.wall, host_name: &host_name })
+        DebugReport::new(&parts, events, &self.shared.scale(now))
     }
 
     /// The pool's recent past, to be replayed elsewhere: every event that its machine was told, as far as they are kept,

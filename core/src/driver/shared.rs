@@ -22,7 +22,9 @@ use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
 use crate::journal::{JournalOptions, Why};
 use crate::manager::{Manager, Stop};
-use crate::pool::{self, Action, CloseHow, ConnId, Event, Fault, Machine, Notice, Reject, ShutdownReport, WaiterId};
+use crate::pool::{
+    self, Action, CloseHow, ConnId, Event, Fault, HostId, Machine, Notice, Reject, ShutdownReport, WaiterId,
+};
 use crate::report::Scale;
 use crate::runtime::{Abort, Runtime};
 use crate::time::{Instant, Wall};
@@ -36,6 +38,8 @@ pub(crate) struct Shared<R: Runtime, M: Manager> {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) signal: std::sync::Arc<Signal>,
     pub(crate) watch: Watch,
+    /// The manager's names for its hosts.
+    host_names: Vec<String>,
     /// Live `Pool` handles: when the last is dropped the pool shuts down.
     pub(crate) handles: AtomicUsize,
     /// Translates the pool's clock to the wall's.
@@ -112,7 +116,9 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let now = runtime.now();
         let wall = Wall { at: now, unix: runtime.unix_time() };
         let machine = Machine::new(config, runtime.seed(), now);
+        let host_names = (0..config.hosts.max(1)).map(|host| manager.host_name(HostId(host))).collect();
         Shared {
+            host_names,
             manager,
             hooks,
             acquire_timeout: config.acquire_timeout,
@@ -140,6 +146,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             }),
             runtime,
         }
+    }
+
+    /// What is needed to show moments and hosts to people.
+    pub(crate) fn scale(&self, now: Instant) -> Scale<'_> {
+        Scale { now, wall: self.wall, hosts: &self.host_names }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
@@ -247,8 +258,7 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 std::mem::take(&mut state.reports)
             };
             let turn = Emitting(self);
-            let host_name = |host| self.manager.host_name(host);
-            let scale = Scale { now: self.runtime.now(), wall: self.wall, host_name: &host_name };
+            let scale = self.scale(self.runtime.now());
             for report in &reports {
                 report.suspects().into_iter().for_each(|location| self.watch.note(location));
                 report.emit(&scale);

@@ -76,7 +76,8 @@ pub trait Manager: Send + Sync + 'static {
         1
     }
 
-    /// What reports call the host with this index, such as its address. Default: the index.
+    /// What reports and the log call the host with this index, such as its address. Asked once, before the pool opens.
+    /// Default: the index.
     fn host_name(&self, host: HostId) -> String {
         host.0.to_string()
     }

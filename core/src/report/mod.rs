@@ -28,7 +28,13 @@ use crate::time::{Instant, Wall};
 pub(crate) struct Scale<'a> {
     pub(crate) now: Instant,
     pub(crate) wall: Wall,
-    pub(crate) host_name: &'a dyn Fn(HostId) -> String,
+    pub(crate) hosts: &'a [String],
+}
+
+impl Scale<'_> {
+    pub(crate) fn host_name(&self, host: HostId) -> &str {
+        self.hosts.get(usize::from(host.0)).map_or("", String::as_str)
+    }
 }
 
 /// The last fault, in the four fields that every document has for it.

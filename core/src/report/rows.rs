@@ -104,7 +104,7 @@ impl HostRow {
     pub(super) fn new(status: &HostStatus, scale: &Scale<'_>) -> Self {
         let LastError { error, class, sqlstate, time } = LastError::new(status.last_error.as_ref(), scale.wall);
         HostRow {
-            host: (scale.host_name)(status.host),
+            host: scale.host_name(status.host).to_owned(),
             role: status.role,
             reachable: status.reachable,
             connections: status.connections,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{
-    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Fault, HostId, OutageReport, Reject, SiteId, TimeoutReport,
-    WaitPhase, WaiterId,
+    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Fault, HostId, OutageReport, Reject, SiteId,
+    TimeoutReport, WaitPhase, WaiterId,
 };
 use pgweir_core::time::Instant;
 
