@@ -47,6 +47,7 @@ impl FakeRuntime {
 
     /// Sets the wall clock's reading at the epoch of the other.
     #[cfg(not(pgweir_loom))]
+    #[cfg(not(pgweir_loom))]
     pub(crate) fn date(&self, unix: Duration) {
         self.inner.date.store(unix.as_secs(), Relaxed);
     }

@@ -12,7 +12,7 @@ use super::command::Command;
 use super::effects::Effects;
 use super::hooks::Hooks;
 use super::member::Member;
-use super::notices::{self, Report};
+use super::notices::Report;
 use super::origin::Watch;
 use super::recorder::Recorder;
 use super::signal::{Signal, SlotSignal};
