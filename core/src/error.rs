@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::pool::{ConnId, Counts, Fault, WaitPhase};
+use crate::time::Instant;
 
 /// Why an acquire got no connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,6 +51,8 @@ impl AcquireError {
 pub struct AcquireTimeout {
     /// How long it waited.
     pub waited: Duration,
+    /// The source line that asked.
+    pub location: Option<&'static Location<'static>>,
     /// What for.
     pub phase: WaitPhase,
     /// The pool at that moment.
@@ -120,17 +123,29 @@ fn phase(phase: WaitPhase) -> &'static str {
 pub struct LeaseInfo {
     /// The connection.
     pub conn: ConnId,
+    /// Its process id on the server, if known: as in `pg_stat_activity`.
+    pub backend_pid: Option<i32>,
     /// The source line that acquired it.
     pub location: Option<&'static Location<'static>>,
+    /// The name of the tracing span that it was acquired in.
+    pub span: Option<&'static str>,
+    /// Since when, on the pool's own clock.
+    pub since: Instant,
     /// For how long.
     pub held: Duration,
+    /// Queries run so far, if they are counted.
+    pub queries: Option<u64>,
 }
 
 impl fmt::Display for LeaseInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.location {
-            Some(location) => write!(f, "{location} for {:.1?}", self.held),
-            None => write!(f, "an unknown source line for {:.1?}", self.held),
+            Some(location) => write!(f, "{location} for {:.1?}", self.held)?,
+            None => write!(f, "an unknown source line for {:.1?}", self.held)?,
+        }
+        match self.backend_pid {
+            Some(pid) => write!(f, " (backend {pid})"),
+            None => Ok(()),
         }
     }
 }

@@ -6,10 +6,12 @@ pub mod digest;
 pub mod driver;
 pub mod error;
 pub mod journal;
+pub mod logs;
 pub mod manager;
 pub mod os;
 pub mod pg;
 pub mod pool;
+pub mod report;
 pub mod runtime;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 
 use super::cancel;
@@ -95,7 +96,7 @@ impl<R: Runtime> Postgres<R> {
         if let Some(hook) = &self.on_connect {
             hook(client).await.map_err(|error| prefixed("the on_connect hook failed", &error))?;
         }
-        client.channel.machine_mut().take_queries();
+        client.channel.take_queries();
         match self.state(client) {
             Fate::Clean => Ok(()),
             _ => Err(Fault::plain(
@@ -132,7 +133,7 @@ impl<R: Runtime> Manager for Postgres<R> {
         let deadline = shortly_before(&self.runtime, deadline);
         let mut client = opening.open(host, deadline).await?;
         let silence = || {
-            let place = self.config.hosts.get(usize::from(host.0)).map_or_else(String::new, ToString::to_string);
+            let place = self.host_name(host);
             let message = format!("connecting to {place}: the login went well, then no answer within connect_timeout");
             Fault::plain(FaultClass::Transient, message)
         };
@@ -144,7 +145,7 @@ impl<R: Runtime> Manager for Postgres<R> {
 
     async fn validate(&self, client: &mut Client<R>) -> Result<(), Fault> {
         client.check_role(client.origin.writable).await?;
-        client.channel.machine_mut().take_queries();
+        client.channel.take_queries();
         Ok(())
     }
 
@@ -156,7 +157,7 @@ impl<R: Runtime> Manager for Postgres<R> {
             }
         }
         self.apply_policy(client).await?;
-        client.channel.machine_mut().take_queries();
+        client.channel.take_queries();
         match self.state(client) {
             Fate::Clean => Ok(()),
             _ => Err(Fault::plain(FaultClass::Transient, "the reset statements left a transaction open")),
@@ -201,13 +202,13 @@ impl<R: Runtime> Manager for Postgres<R> {
             client.gate = None;
         }
         let doubt = cancelled || client.role_doubt;
-        let machine = client.channel.machine_mut();
+        let machine = client.channel.machine();
         let fate = match machine.fate() {
             Fate::Clean if doubt => Fate::Dirty,
             fate => fate,
         };
         let fault = machine.fault().filter(|_| fate == Fate::Broken).cloned().map(Box::new);
-        Returned { fate, queries: machine.take_queries(), fault }
+        Returned { fate, queries: client.channel.take_queries(), fault }
     }
 
     async fn close(&self, client: Client<R>) {
@@ -216,6 +217,14 @@ impl<R: Runtime> Manager for Postgres<R> {
 
     fn hosts(&self) -> u16 {
         u16::try_from(self.config.hosts.len()).unwrap_or(u16::MAX)
+    }
+
+    fn host_name(&self, host: HostId) -> String {
+        self.config.hosts.get(usize::from(host.0)).map_or_else(String::new, ToString::to_string)
+    }
+
+    fn query_count(&self, client: &Client<R>) -> Option<Arc<AtomicU64>> {
+        Some(client.channel.query_count())
     }
 
     fn resets(&self) -> bool {

@@ -12,7 +12,7 @@ use super::error::{ConfigError, Problems, Source};
 use super::fields::{DATABASE_URL, Sources, config_fields};
 use super::layer::{Layer, Setting};
 use super::params::{self, Params};
-use super::pool::{PoolConfig, ValidationPolicy};
+use super::pool::{LeakStack, PoolConfig, ValidationPolicy};
 use super::resolve::Resolver;
 use super::{Config, url, yaml};
 

@@ -43,6 +43,9 @@ macro_rules! config_fields {
                 leak_detection_timeout: Duration = "30s", "0 (off) or more";
                 /// Whether suspected leaks are reported.
                 enable_leak_detection: bool = "true", "true or false";
+                /// When the call stack of an acquire is kept for such a report: for source lines that were reported before
+                /// (in a debug build for all), always or never. Keeping one takes about 10 µs.
+                leak_stack: LeakStack = "adaptive", "adaptive, always or never";
                 /// How long leases may take to finish when the pool closes.
                 shutdown_timeout: Duration = "30s", "0 or more";
                 /// The first delay before a reconnect attempt.

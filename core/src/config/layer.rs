@@ -6,7 +6,7 @@ use super::connect::{ResetPolicy, Secret, SessionOptions};
 use super::environment::{Environment, TIMEOUT_ALIAS};
 use super::error::{Problems, Source, shown};
 use super::fields::{BACKOFF, DATABASE_URL, FIELDS, Sources, config_fields, did_you_mean};
-use super::pool::{PoolConfig, ValidationPolicy};
+use super::pool::{LeakStack, PoolConfig, ValidationPolicy};
 use super::value::{Bad, FieldValue};
 use super::yaml::{self, Entry, Node};
 

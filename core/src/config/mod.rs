@@ -47,6 +47,7 @@
 //! | `max_connection_lifetime` | 1h | 0 (off) or more | `POOL_MAX_CONNECTION_LIFETIME` |
 //! | `leak_detection_timeout` | 30s | 0 (off) or more | `POOL_LEAK_DETECTION_TIMEOUT` |
 //! | `enable_leak_detection` | true | true or false | `POOL_ENABLE_LEAK_DETECTION` |
+//! | `leak_stack` | adaptive | adaptive, always or never | `POOL_LEAK_STACK` |
 //! | `shutdown_timeout` | 30s | 0 or more | `POOL_SHUTDOWN_TIMEOUT` |
 //! | `backoff_initial` | 1s | 1ms to backoff_max | `POOL_BACKOFF_INITIAL` |
 //! | `backoff_max` | 16s | backoff_initial or more | `POOL_BACKOFF_MAX` |
@@ -106,7 +107,7 @@ pub use connect::{ConnectConfig, Host, ResetPolicy, Secret, SessionOptions, SslM
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, Source};
 pub use fields::{FIELDS, FieldInfo};
-pub use pool::{PoolConfig, PoolConfigBuilder, ValidationPolicy};
+pub use pool::{LeakStack, PoolConfig, PoolConfigBuilder, ValidationPolicy};
 
 /// A pool's whole configuration, always valid.
 #[derive(Clone, Debug, PartialEq)]

@@ -36,6 +36,7 @@ pub struct PoolConfig {
     pub(crate) max_connection_lifetime: Duration,
     pub(crate) leak_detection_timeout: Duration,
     pub(crate) enable_leak_detection: bool,
+    pub(crate) leak_stack: LeakStack,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) backoff_initial: Duration,
     pub(crate) backoff_max: Duration,
@@ -70,6 +71,20 @@ pub enum ValidationPolicy {
     Suspect,
 }
 
+/// When the call stack of an acquire is kept, to be shown should its lease be suspected of a leak. The source line is
+/// known in any case, at no cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeakStack {
+    /// For source lines whose leases were suspected before; in a debug build for all.
+    #[default]
+    Adaptive,
+    /// For every acquire.
+    Always,
+    /// For none.
+    Never,
+}
+
 impl Default for PoolConfig {
     fn default() -> Self {
         PoolConfig {
@@ -89,6 +104,7 @@ impl Default for PoolConfig {
             max_connection_lifetime: Duration::from_secs(3600),
             leak_detection_timeout: Duration::from_secs(30),
             enable_leak_detection: true,
+            leak_stack: LeakStack::Adaptive,
             shutdown_timeout: Duration::from_secs(30),
             backoff_initial: Duration::from_secs(1),
             backoff_max: Duration::from_secs(16),

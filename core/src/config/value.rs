@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::connect::ResetPolicy;
-use super::pool::ValidationPolicy;
+use super::pool::{LeakStack, ValidationPolicy};
 use super::yaml::Node;
 
 /// Why a text is not a value: to be read after the field and the value, and something to write instead.
@@ -51,6 +51,9 @@ impl Wired for f64 {
 }
 impl Wired for ValidationPolicy {
     type Wire = ValidationPolicy;
+}
+impl Wired for LeakStack {
+    type Wire = LeakStack;
 }
 impl Wired for Duration {
     type Wire = DurationText;
@@ -189,6 +192,30 @@ impl FieldValue for ValidationPolicy {
             ValidationPolicy::Interval => "interval",
             ValidationPolicy::Always => "always",
             ValidationPolicy::Suspect => "suspect",
+        }
+        .to_owned()
+    }
+}
+
+impl FieldValue for LeakStack {
+    fn from_text(text: &str) -> Result<Self, Bad> {
+        match text.to_ascii_lowercase().as_str() {
+            "adaptive" => Ok(LeakStack::Adaptive),
+            "always" => Ok(LeakStack::Always),
+            "never" => Ok(LeakStack::Never),
+            _ => bad("must be adaptive, always or never"),
+        }
+    }
+
+    fn from_yaml(node: &Node) -> Result<Self, Bad> {
+        scalar(node, "adaptive, always or never")
+    }
+
+    fn show(&self) -> String {
+        match self {
+            LeakStack::Adaptive => "adaptive",
+            LeakStack::Always => "always",
+            LeakStack::Never => "never",
         }
         .to_owned()
     }

@@ -12,6 +12,7 @@ use super::hooks::{self, Hook};
 use super::lease::Lease;
 use super::lending::LostOnPanic;
 use super::member::Member;
+use super::origin::Origin;
 use super::shared::Handle;
 use super::waiting::Outcome;
 use crate::error::AcquireError;
@@ -30,6 +31,7 @@ pub struct Acquire<R: Runtime, M: Manager> {
     patience: Patience,
     leak_after: Option<Duration>,
     location: &'static Location<'static>,
+    origin: Option<Origin>,
     stage: Stage<R, M>,
 }
 
@@ -59,7 +61,7 @@ type Verdict<R, M> = Result<Lease<R, M>, Outcome<<M as Manager>::Connection>>;
 impl<R: Runtime, M: Manager> Acquire<R, M> {
     #[inline]
     pub(crate) fn new(shared: Handle<R, M>, patience: Patience, location: &'static Location<'static>) -> Self {
-        Acquire { shared: Some(shared), patience, leak_after: None, location, stage: Stage::New }
+        Acquire { shared: Some(shared), patience, leak_after: None, location, origin: None, stage: Stage::New }
     }
 
     /// Lets this one lease be held for `time` before it is suspected of a leak, instead of the pool's
@@ -86,8 +88,15 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
     }
 
     #[inline]
-    fn done(&mut self, member: Box<Member<M::Connection>>) -> Poll<Result<Lease<R, M>, AcquireError>> {
+    fn done(
+        &mut self,
+        waiter: WaiterId,
+        member: Box<Member<M::Connection>>,
+    ) -> Poll<Result<Lease<R, M>, AcquireError>> {
         self.stage = Stage::Done;
+        if let Some(origin) = self.origin.take() {
+            member.signal.set_origin(waiter, origin);
+        }
         let shared = self.shared.take().expect(UNRESOLVED);
         shared.log_acquired(member.conn);
         Poll::Ready(Ok(Lease::new(shared, member)))
@@ -137,7 +146,10 @@ impl<R: Runtime, M: Manager> Acquire<R, M> {
                 outcome = shared.check_failed(waiter, member, fault, cx.waker());
                 continue;
             }
-            let Some(hook) = &shared.hooks.before_acquire else { return self.done(member) };
+            let Some(hook) = &shared.hooks.before_acquire else { return self.done(waiter, member) };
+            if let Some(origin) = &self.origin {
+                member.signal.set_origin(waiter, origin.clone());
+            }
             let deadline = match self.patience {
                 // It is polled once and dropped.
                 Patience::None => Instant::MAX,
@@ -183,10 +195,13 @@ impl<R: Runtime, M: Manager> Future for Acquire<R, M> {
         let this = self.get_mut();
         let Stage::New = this.stage else { return this.poll_on(cx) };
         let shared = this.shared.as_ref().expect(UNRESOLVED);
+        this.origin = shared.watch.look(this.leak_after, this.location);
         let now = shared.runtime.now();
         match this.begin(shared, now, cx) {
-            (_, Outcome::Granted(member)) if member.was_just_heard(now) && shared.hooks.before_acquire.is_none() => {
-                this.done(member)
+            (waiter, Outcome::Granted(member))
+                if member.was_just_heard(now) && shared.hooks.before_acquire.is_none() =>
+            {
+                this.done(waiter, member)
             }
             (waiter, outcome) => this.settle(waiter, outcome, cx),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
 use super::sync::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ pub struct Channel<R: Runtime> {
     machine: Connection,
     buffer: Box<[u8]>,
     received: u64,
+    /// The machine's count of queries, for whoever does not hold it.
+    queries: Arc<AtomicU64>,
     /// Reads since one had to wait.
     reads: u32,
     /// Why writing is over, while the server's last words may still be unread.
@@ -59,6 +62,7 @@ impl<R: Runtime> Channel<R> {
             machine,
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             received: 0,
+            queries: Arc::default(),
             reads: 0,
             write_error: None,
             cut,
@@ -89,6 +93,7 @@ impl<R: Runtime> Channel<R> {
         if let Some(error) = self.machine.error() {
             return Poll::Ready(Err(error.clone()));
         }
+        self.queries.store(self.machine.queries(), Ordering::Relaxed);
         self.flush(cx);
         let read = match self.stream.poll_read(cx, &mut self.buffer) {
             Poll::Ready(read) => read,
@@ -185,6 +190,17 @@ impl<R: Runtime> Channel<R> {
     /// The machine, to submit requests to it.
     pub fn machine_mut(&mut self) -> &mut Connection {
         &mut self.machine
+    }
+
+    /// As [`Connection::take_queries`].
+    pub fn take_queries(&mut self) -> u64 {
+        self.queries.store(0, Ordering::Relaxed);
+        self.machine.take_queries()
+    }
+
+    /// How many queries were sent since they were last [taken](Channel::take_queries).
+    pub fn query_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.queries)
     }
 
     /// The stream.

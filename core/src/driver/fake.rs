@@ -23,6 +23,8 @@ pub(crate) struct FakeRuntime {
 #[derive(Default)]
 struct Inner {
     clock: AtomicU64,
+    /// What the wall clock shows when the other one shows nothing, in seconds.
+    date: AtomicU64,
     /// How often a timer was made or moved: what a real one would pay for.
     armed: AtomicU32,
     timers: Mutex<Vec<(Instant, Waker)>>,
@@ -41,6 +43,13 @@ impl FakeRuntime {
         drop(timers);
         let due: Vec<(Instant, Waker)> = due;
         due.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Sets the wall clock's reading at the epoch of the other.
+    #[cfg(not(pgweir_loom))]
+    #[cfg(not(pgweir_loom))]
+    pub(crate) fn date(&self, unix: Duration) {
+        self.inner.date.store(unix.as_secs(), Relaxed);
     }
 
     #[cfg(not(pgweir_loom))]
@@ -72,7 +81,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn unix_time(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_secs(self.inner.date.load(Relaxed)) + (self.now() - Instant::ZERO)
     }
 
     fn seed(&self) -> u64 {

@@ -11,6 +11,7 @@ mod deadline;
 mod effects;
 #[cfg(test)]
 pub(crate) mod fake;
+mod holders;
 mod hooks;
 mod lease;
 mod lending;
@@ -18,9 +19,9 @@ mod lending;
 mod loom;
 mod member;
 mod notices;
+mod origin;
 mod pool;
 mod recorder;
-mod report;
 mod shared;
 mod signal;
 mod sites;
@@ -33,10 +34,10 @@ mod waiting;
 #[cfg(not(pgweir_loom))]
 const _: () = assert!(option_env!("PGWEIR_LOOM").is_none(), "RUSTFLAGS replace what `cargo loom` sets: unset them");
 
+pub use crate::report::{DebugReport, HealthReport, PoolStats};
 pub use acquire::Acquire;
 pub use channel::Channel;
 pub(crate) use deadline::within;
 pub use hooks::{Hook, HookError, HookFuture};
 pub use lease::Lease;
 pub use pool::{Pool, PoolBuilder};
-pub use report::{HealthReport, PoolStats};

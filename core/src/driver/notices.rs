@@ -1,74 +1,95 @@
 //! Turns the machine's notices into tracing events with stable names and fields, and its rejections into errors.
 
+use std::fmt;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::sites::Sites;
+use super::origin::Stack;
+use super::shared::State;
 use crate::error::{AcquireError, AcquireTimeout, LeaseInfo, Unavailable};
-use crate::pool::{CloseReason, ConnId, Counts, Fault, Holder, Notice, Reject, State};
+use crate::manager::Manager;
+use crate::pool::{self, ConnId, Counts, Fault, Notice, Reject};
+use crate::report::Scale;
 use crate::time::Instant;
 
 /// Something to log once the lock is released.
 pub(crate) enum Report {
-    /// A notice, with the source line it speaks of.
-    Notice(Notice, Option<&'static Location<'static>>),
+    /// A notice that speaks of no lease.
+    Notice(Notice),
+    /// An acquire that took long, with the source line that asked.
+    Slow(ConnId, Duration, Option<&'static Location<'static>>),
+    /// A notice that speaks of a lease, with all that is known of that.
+    Lease(Notice, LeaseInfo, Option<Arc<Stack>>),
     /// An acquire that failed.
     Rejected(AcquireError),
 }
 
-/// Looks up the source line that a notice speaks of.
-pub(crate) fn resolve(notice: Notice, sites: &Sites) -> Report {
-    let site = match &notice {
-        Notice::LeakSuspected { holder, .. } | Notice::LeakResolved { holder } | Notice::ForcedClose { holder } => {
-            Some(holder.site)
+impl<M: Manager> State<M> {
+    /// Adds to a notice what only the driver knows.
+    pub(crate) fn report(&self, notice: Notice) -> Report {
+        match notice {
+            Notice::AcquireSlow { conn, site, waited } => Report::Slow(conn, waited, self.sites.location(site)),
+            Notice::LeakSuspected { ref holder, .. }
+            | Notice::LeakResolved { ref holder }
+            | Notice::ForcedClose { ref holder } => {
+                let (lease, stack) = (self.lease(holder), self.stack(holder));
+                Report::Lease(notice, lease, stack)
+            }
+            notice => Report::Notice(notice),
         }
-        Notice::AcquireSlow { site, .. } => Some(*site),
-        _ => None,
-    };
-    Report::Notice(notice, site.and_then(|site| sites.location(site)))
-}
+    }
 
-/// The error that a caller gets.
-pub(crate) fn acquire_error(reason: Reject, now: Instant, sites: &Sites) -> AcquireError {
-    match reason {
-        Reject::Timeout(report) => {
-            let holder = |holder: Holder| LeaseInfo {
-                conn: holder.conn,
-                location: sites.location(holder.site),
-                held: holder.held,
-            };
-            AcquireError::Timeout(Box::new(AcquireTimeout {
+    /// The error that a caller gets.
+    pub(crate) fn acquire_error(&self, reason: Reject, now: Instant) -> AcquireError {
+        match reason {
+            Reject::Timeout(report) => AcquireError::Timeout(Box::new(AcquireTimeout {
                 waited: report.waited,
+                location: self.sites.location(report.site),
                 phase: report.phase,
                 counts: report.counts,
                 position: report.position,
                 last_fault: report.last_fault,
-                holders: report.holders.into_iter().map(holder).collect(),
-            }))
+                holders: report.holders.iter().map(|holder| self.lease(holder)).collect(),
+            })),
+            Reject::Unavailable(report) => AcquireError::Unavailable(Box::new(Unavailable {
+                cause: report.cause,
+                attempts: report.attempts,
+                lasting: now - report.since,
+                next_attempt_in: report.next_attempt.map(|at| at - now),
+                waited: report.waited,
+            })),
+            Reject::WouldBlock => AcquireError::WouldBlock,
+            Reject::QueueFull { max_waiting } => AcquireError::QueueFull { max_waiting },
+            Reject::Closed => AcquireError::Closed,
         }
-        Reject::Unavailable(report) => AcquireError::Unavailable(Box::new(Unavailable {
-            cause: report.cause,
-            attempts: report.attempts,
-            lasting: now - report.since,
-            next_attempt_in: report.next_attempt.map(|at| at - now),
-            waited: report.waited,
-        })),
-        Reject::WouldBlock => AcquireError::WouldBlock,
-        Reject::QueueFull { max_waiting } => AcquireError::QueueFull { max_waiting },
-        Reject::Closed => AcquireError::Closed,
     }
 }
 
 impl Report {
+    /// The source line whose leases are worth a closer look from now on.
+    pub(crate) fn suspects(&self) -> Option<&'static Location<'static>> {
+        match self {
+            Report::Lease(Notice::LeakSuspected { .. }, lease, _) => lease.location,
+            _ => None,
+        }
+    }
+
     /// Emits the event. Runs without the lock.
-    pub(crate) fn emit(&self) {
+    pub(crate) fn emit(&self, scale: &Scale<'_>) {
         match self {
             Report::Rejected(error) => emit_rejection(error),
-            Report::Notice(notice, location) => {
-                let location = location.map(tracing::field::display);
-                emit_connection(notice);
-                emit_lease(notice, location);
-                emit_outage(notice);
+            Report::Slow(conn, waited, location) => tracing::warn!(
+                name: "pgweir.acquire.slow",
+                %conn,
+                wait_ms = ms(*waited),
+                location = location.map(tracing::field::display),
+                "acquire was slow: it waited {waited:.1?}"
+            ),
+            Report::Lease(notice, lease, stack) => emit_lease(notice, lease, stack.as_deref(), scale),
+            Report::Notice(notice) => {
+                emit_connection(notice, scale);
+                emit_outage(notice, scale);
                 emit_lifecycle(notice);
             }
         }
@@ -103,13 +124,18 @@ fn emit_rejection(error: &AcquireError) {
         AcquireError::Timeout(report) => tracing::error!(
             name: "pgweir.acquire.timeout",
             waited_ms = ms(report.waited),
-            phase = ?report.phase,
+            location = report.location.map(tracing::field::display),
+            phase = report.phase.as_str(),
             total = report.counts.total,
             active = report.counts.active,
             idle = report.counts.idle,
+            connecting = report.counts.connecting,
             waiting = report.counts.waiting,
             max = report.counts.max,
             position = report.position,
+            last_error = report.last_fault.as_ref().map(tracing::field::display),
+            holders = %Holders(&report.holders),
+            suggestion = report.suggestion(),
             "acquire timed out: {error}"
         ),
         // One line per caller would be a storm of its own; the outage has its events.
@@ -117,15 +143,32 @@ fn emit_rejection(error: &AcquireError) {
     }
 }
 
-fn emit_connection(notice: &Notice) {
-    match notice {
-        Notice::Opened { conn, took } => {
-            tracing::debug!(name: "pgweir.connection.opened", %conn, duration_ms = ms(*took), "connection opened");
+/// The longest leases, in a field.
+struct Holders<'a>(&'a [LeaseInfo]);
+
+impl fmt::Display for Holders<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, holder) in self.0.iter().enumerate() {
+            write!(f, "{}{} at {holder}", if n == 0 { "" } else { ", " }, holder.conn)?;
         }
-        Notice::ConnectFailed { conn, fault, took } => tracing::warn!(
+        Ok(())
+    }
+}
+
+fn emit_connection(notice: &Notice, scale: &Scale<'_>) {
+    match notice {
+        Notice::Opened { conn, host, took } => tracing::debug!(
+            name: "pgweir.connection.opened",
+            %conn,
+            host = scale.host_name(*host),
+            duration_ms = ms(*took),
+            "connection opened"
+        ),
+        Notice::ConnectFailed { conn, host, fault, took } => tracing::warn!(
             name: "pgweir.connection.failed",
             %conn,
-            class = ?fault.class,
+            host = scale.host_name(*host),
+            class = fault.class.as_str(),
             sqlstate = sqlstate(fault),
             cause = %fault.message,
             duration_ms = ms(*took),
@@ -137,7 +180,7 @@ fn emit_connection(notice: &Notice) {
         Notice::ValidationFailed { conn, fault } => tracing::warn!(
             name: "pgweir.connection.invalid",
             %conn,
-            class = ?fault.class,
+            class = fault.class.as_str(),
             sqlstate = sqlstate(fault),
             cause = %fault.message,
             "connection failed its check and is replaced: {fault}"
@@ -146,9 +189,9 @@ fn emit_connection(notice: &Notice) {
             name: "pgweir.connection.recycled",
             %conn,
             age_ms = ms(*age),
-            reason = close_reason(*reason),
+            reason = reason.as_str(),
             "connection recycled: {}",
-            close_reason(*reason)
+            reason.as_str()
         ),
         Notice::Shrunk { from, to } => {
             tracing::info!(name: "pgweir.pool.shrunk", from, to, "pool shrunk from {from} to {to} connections");
@@ -157,56 +200,61 @@ fn emit_connection(notice: &Notice) {
     }
 }
 
-fn emit_lease(notice: &Notice, location: Option<tracing::field::DisplayValue<&'static Location<'static>>>) {
+fn emit_lease(notice: &Notice, lease: &LeaseInfo, stack: Option<&Stack>, scale: &Scale<'_>) {
+    let LeaseInfo { conn, backend_pid, held, queries, span, .. } = lease;
+    let location = lease.location.map(tracing::field::display);
     match notice {
-        Notice::AcquireSlow { conn, waited, .. } => tracing::warn!(
-            name: "pgweir.acquire.slow",
-            %conn,
-            wait_ms = ms(*waited),
-            location,
-            "acquire was slow: it waited {waited:.1?}"
-        ),
-        Notice::LeakSuspected { holder, report } => tracing::warn!(
+        Notice::LeakSuspected { report, .. } => tracing::warn!(
             name: "pgweir.leak.suspected",
-            conn = %holder.conn,
-            held_ms = ms(holder.held),
+            %conn,
+            backend_pid,
+            held_ms = ms(*held),
+            since = scale.wall.iso(lease.since),
+            queries,
             report,
             location,
-            "Potential connection leak detected: connection {} is held for {:.1?}",
-            holder.conn,
-            holder.held
+            span,
+            stack = stack.map(Stack::text),
+            "Potential connection leak detected: connection {conn} is held for {held:.1?}"
         ),
-        Notice::LeakResolved { holder } => tracing::info!(
+        Notice::LeakResolved { .. } => tracing::info!(
             name: "pgweir.leak.resolved",
-            conn = %holder.conn,
-            held_ms = ms(holder.held),
+            %conn,
+            backend_pid,
+            held_ms = ms(*held),
+            since = scale.wall.iso(lease.since),
             location,
-            "a suspected leak came back after {:.1?}",
-            holder.held
+            span,
+            "a suspected leak came back after {held:.1?}"
         ),
-        Notice::ForcedClose { holder } => tracing::warn!(
+        Notice::ForcedClose { .. } => tracing::warn!(
             name: "pgweir.shutdown.forced",
-            conn = %holder.conn,
-            held_ms = ms(holder.held),
+            %conn,
+            backend_pid,
+            held_ms = ms(*held),
+            since = scale.wall.iso(lease.since),
+            queries,
             location,
-            "the shutdown's deadline passed: a connection held for {:.1?} was cut off",
-            holder.held
+            span,
+            "the shutdown's deadline passed: a connection held for {held:.1?} was cut off"
         ),
         _ => {}
     }
 }
 
-fn emit_outage(notice: &Notice) {
+fn emit_outage(notice: &Notice, scale: &Scale<'_>) {
     match notice {
-        Notice::ConnectivityLost { cause } => tracing::error!(
+        Notice::ConnectivityLost { cause, state } => tracing::error!(
             name: "pgweir.connectivity.lost",
-            class = ?cause.class,
+            state = state.as_str(),
+            class = cause.class.as_str(),
             sqlstate = sqlstate(cause),
             cause = %cause.message,
             "connectivity lost: {cause}"
         ),
-        Notice::ReconnectScheduled { attempt, delay } => tracing::warn!(
+        Notice::ReconnectScheduled { host, attempt, delay } => tracing::warn!(
             name: "pgweir.reconnect.scheduled",
+            host = scale.host_name(*host),
             attempt,
             delay_ms = ms(*delay),
             "reconnect attempt {attempt} in {delay:.1?}"
@@ -221,11 +269,13 @@ fn emit_outage(notice: &Notice) {
             counts.idle + counts.active,
             counts.max
         ),
-        Notice::StateChanged { from, to, reason } if matches!(to, State::Degraded | State::Unhealthy) => {
-            tracing::warn!(name: "pgweir.state.changed", ?from, ?to, reason, "pool is {}: {reason}", state(*to));
-        }
         Notice::StateChanged { from, to, reason } => {
-            tracing::info!(name: "pgweir.state.changed", ?from, ?to, reason, "pool is {}: {reason}", state(*to));
+            let (from, to) = (from.as_str(), to.as_str());
+            if matches!(notice, Notice::StateChanged { to: pool::State::Degraded | pool::State::Unhealthy, .. }) {
+                tracing::warn!(name: "pgweir.state.changed", from, to, reason, "pool is {to}: {reason}");
+            } else {
+                tracing::info!(name: "pgweir.state.changed", from, to, reason, "pool is {to}: {reason}");
+            }
         }
         _ => {}
     }
@@ -233,7 +283,13 @@ fn emit_outage(notice: &Notice) {
 
 fn emit_lifecycle(notice: &Notice) {
     match notice {
-        Notice::InitStarted => tracing::info!(name: "pgweir.init.started", "initialisation started"),
+        Notice::InitStarted { min, max, acquire_timeout } => tracing::info!(
+            name: "pgweir.init.started",
+            min_size = min,
+            max_size = max,
+            acquire_timeout_ms = ms(*acquire_timeout),
+            "initialisation started"
+        ),
         Notice::Initialized { took, counts } => tracing::info!(
             name: "pgweir.init.done",
             min_size = counts.min,
@@ -289,35 +345,4 @@ fn us(duration: Duration) -> u64 {
 
 fn sqlstate(fault: &Fault) -> Option<&str> {
     fault.sqlstate.as_ref().map(|code| code.code())
-}
-
-/// The name of a state, as in reports.
-fn state(state: State) -> &'static str {
-    match state {
-        State::Initializing => "initializing",
-        State::Healthy => "healthy",
-        State::Degraded => "degraded",
-        State::Unhealthy => "unhealthy",
-        State::Recovering => "recovering",
-        State::ShuttingDown => "shutting_down",
-        State::Terminated => "terminated",
-    }
-}
-
-fn close_reason(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::IdleTimeout => "idle_timeout",
-        CloseReason::Lifetime => "lifetime",
-        CloseReason::QueryLimit => "query_limit",
-        CloseReason::Recycle => "recycle",
-        CloseReason::Suspect => "suspect",
-        CloseReason::ValidationFailed => "validation_failed",
-        CloseReason::Broken => "broken",
-        CloseReason::ResetFailed => "reset_failed",
-        CloseReason::ConnectTimeout => "connect_timeout",
-        CloseReason::Shrink => "shrink",
-        CloseReason::Shutdown => "shutdown",
-        CloseReason::Unwanted => "unwanted",
-        CloseReason::Discarded => "discarded",
-    }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 use super::acquire::{Acquire, Patience};
 use super::hooks::{HookFuture, Hooks};
 use super::lease::Lease;
-use super::report::{HealthReport, PoolStats};
 use super::shared::{Handle, Opening, Shared, State};
 use super::sync::{Arc, Ordering};
 use super::task::Background;
 use crate::config::PoolConfig;
 use crate::error::{AcquireError, LeaseInfo, OpenError};
-use crate::journal::{Dump, JournalOptions, Why};
+use crate::journal::{Dump, JournalOptions, Tape, Why};
 use crate::manager::Manager;
-use crate::pool::{Counts, Event, ShutdownReport};
+use crate::pool::{Counts, Event, ShutdownReport, SiteId};
+use crate::report::{self, DebugParts, DebugReport, HealthReport, PoolStats};
 use crate::runtime::Runtime;
 use crate::time::Instant;
 
@@ -167,22 +167,50 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         self.shared.lock().machine.counts()
     }
 
-    /// All counters and histograms, from one moment.
+    /// All counters and histograms, from one moment. No query is made; the lock is held for as long as it takes to
+    /// copy them, well below a microsecond.
     pub fn stats(&self) -> PoolStats {
         let now = self.shared.runtime.now();
-        let (stats, error) = {
+        let (stats, state, last_error, hosts) = {
             let state = self.shared.lock();
-            let error = state.machine.last_fault().map(|(fault, at)| (fault.clone(), at));
-            (state.machine.stats(now), error)
+            let machine = &state.machine;
+            let last_error = machine.last_fault().map(|(fault, at)| (fault.clone(), at));
+            (machine.stats(now), machine.state(), last_error, machine.hosts())
         };
-        PoolStats::new(&stats, error.map(|(fault, at)| (fault.to_string(), at)), self.shared.wall)
+        PoolStats::new(&stats, state, last_error.as_ref(), &hosts, &self.shared.scale(now))
     }
 
-    /// Whether work can be done, and why not. No query is made.
+    /// Whether work can be done, and why not, from one moment. No query is made; the lock is held as for
+    /// [`stats`](Pool::stats).
     pub fn health(&self) -> HealthReport {
         let now = self.shared.runtime.now();
-        let health = self.shared.lock().machine.health(now);
-        HealthReport::new(&health, self.shared.wall)
+        let (health, hosts, holders) = {
+            let state = self.shared.lock();
+            (state.machine.health(now), state.machine.hosts(), state.leases(now, report::HOLDERS))
+        };
+        HealthReport::new(&health, &hosts, &holders, &self.shared.scale(now))
+    }
+
+    /// Who holds connections, who waits and from where, and the last events of the [journal](Pool::journal), from one
+    /// moment: at most `limit` of each.
+    pub fn debug_report(&self, limit: usize) -> DebugReport {
+        let now = self.shared.runtime.now();
+        let (parts, tape, sites) = {
+            let state = self.shared.lock();
+            let parts = DebugParts {
+                state: state.machine.state(),
+                counts: state.machine.counts(),
+                holders: state.leases(now, limit),
+                waiters: state.queue(limit),
+                hosts: state.machine.hosts(),
+            };
+            (parts, state.recorder.recent(limit), state.sites.all().to_vec())
+        };
+        let location = |site: SiteId| sites.get(site.0 as usize).copied();
+        let wall = self.shared.wall;
+        let events = tape.iter().flat_map(Tape::entries);
+        let events = events.map(|(at, event, _)| report::describe(at, &event, wall, location)).collect();
+        DebugReport::new(&parts, events, &self.shared.scale(now))
     }
 
     /// The pool's recent past, to be replayed elsewhere: every event that its machine was told, as far as they are kept,
@@ -198,16 +226,7 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     /// Who holds connections now, the longest first.
     pub fn holders(&self) -> Vec<LeaseInfo> {
         let now = self.shared.runtime.now();
-        let state = self.shared.lock();
-        let holders = state.machine.holders(now, usize::MAX);
-        holders
-            .into_iter()
-            .map(|holder| LeaseInfo {
-                conn: holder.conn,
-                location: state.sites.location(holder.site),
-                held: holder.held,
-            })
-            .collect()
+        self.shared.lock().leases(now, usize::MAX)
     }
 
     /// Sets new bounds. Growing serves waiters at once; shrinking closes idle connections now and lent ones when they

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::shared::{Shared, State};
 use super::sites::Sites;
 use super::sync::{Ordering, StaticU64};
-use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, SITES, Why};
+use crate::journal::{Check, Chunk, Dump, Header, JournalOptions, JournalSink, Ring, SITES, Tape, Why};
 use crate::manager::Manager;
 use crate::pool::{ConnId, Event, Fate, Fault, Machine, SiteId, WaiterId};
 use crate::runtime::Runtime;
@@ -103,6 +103,11 @@ impl Recorder {
             _ => return false,
         }
         true
+    }
+
+    /// The last events, at most `limit`; `None` if nothing is recorded.
+    pub(super) fn recent(&self, limit: usize) -> Option<Tape> {
+        self.ring.as_ref().map(|ring| ring.recent(limit))
     }
 
     /// When something is to be handed over whatever happens until then.

@@ -12,7 +12,8 @@ use super::command::Command;
 use super::effects::Effects;
 use super::hooks::Hooks;
 use super::member::Member;
-use super::notices::{self, Report};
+use super::notices::Report;
+use super::origin::Watch;
 use super::recorder::Recorder;
 use super::signal::{Signal, SlotSignal};
 use super::sites::Sites;
@@ -21,7 +22,10 @@ use super::waiting::{Cells, Outcome};
 use crate::config::PoolConfig;
 use crate::journal::{JournalOptions, Why};
 use crate::manager::{Manager, Stop};
-use crate::pool::{self, Action, CloseHow, ConnId, Event, Fault, Machine, Notice, Reject, ShutdownReport, WaiterId};
+use crate::pool::{
+    self, Action, CloseHow, ConnId, Event, Fault, HostId, Machine, Notice, Reject, ShutdownReport, WaiterId,
+};
+use crate::report::Scale;
 use crate::runtime::{Abort, Runtime};
 use crate::time::{Instant, Wall};
 
@@ -33,6 +37,9 @@ pub(crate) struct Shared<R: Runtime, M: Manager> {
     pub(crate) acquire_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) signal: std::sync::Arc<Signal>,
+    pub(crate) watch: Watch,
+    /// The manager's names for its hosts.
+    host_names: Vec<String>,
     /// Live `Pool` handles: when the last is dropped the pool shuts down.
     pub(crate) handles: AtomicUsize,
     /// Translates the pool's clock to the wall's.
@@ -82,6 +89,8 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) stop: Option<std::sync::Arc<dyn Stop>>,
     pub(crate) signal: std::sync::Arc<SlotSignal>,
     pub(crate) waker: Waker,
+    /// The connection's own count of its lease's queries.
+    pub(crate) queries: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
 }
 
 /// Where a slot's connection is.
@@ -107,12 +116,15 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
         let now = runtime.now();
         let wall = Wall { at: now, unix: runtime.unix_time() };
         let machine = Machine::new(config, runtime.seed(), now);
+        let host_names = (0..config.hosts.max(1)).map(|host| manager.host_name(HostId(host))).collect();
         Shared {
+            host_names,
             manager,
             hooks,
             acquire_timeout: config.acquire_timeout,
             shutdown_timeout: config.shutdown_timeout,
             signal: std::sync::Arc::new(Signal::new()),
+            watch: Watch::new(config),
             handles: AtomicUsize::new(1),
             wall,
             state: Mutex::new(State {
@@ -134,6 +146,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
             }),
             runtime,
         }
+    }
+
+    /// What is needed to show moments and hosts to people.
+    pub(crate) fn scale(&self, now: Instant) -> Scale<'_> {
+        Scale { now, wall: self.wall, hosts: &self.host_names }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
@@ -241,7 +258,11 @@ impl<R: Runtime, M: Manager> Shared<R, M> {
                 std::mem::take(&mut state.reports)
             };
             let turn = Emitting(self);
-            reports.iter().for_each(Report::emit);
+            let scale = self.scale(self.runtime.now());
+            for report in &reports {
+                report.suspects().into_iter().for_each(|location| self.watch.note(location));
+                report.emit(&scale);
+            }
             drop(turn);
         }
     }
@@ -285,7 +306,7 @@ impl<M: Manager> State<M> {
                 if matches!(reason, Reject::Timeout(_)) {
                     effects.ring |= self.recorder.mark(&Why::Timeout);
                 }
-                let error = notices::acquire_error(reason, now, &self.sites);
+                let error = self.acquire_error(reason, now);
                 self.reports.push(Report::Rejected(error.clone()));
                 effects.emit = true;
                 self.settle(waiter, Outcome::Rejected(error), effects);
@@ -357,7 +378,8 @@ impl<M: Manager> State<M> {
                 effects.wake(waker);
             }
         }
-        self.reports.push(notices::resolve(notice, &self.sites));
+        let report = self.report(notice);
+        self.reports.push(report);
         effects.emit = true;
     }
 
@@ -378,6 +400,7 @@ impl<M: Manager> State<M> {
                 stop: None,
                 waker: Waker::from(slot.clone()),
                 signal: slot,
+                queries: None,
             });
         }
         let entry = &mut self.entries[conn.slot as usize];
@@ -385,6 +408,7 @@ impl<M: Manager> State<M> {
         entry.place = Place::Job;
         entry.abort = None;
         entry.stop = None;
+        entry.queries = None;
     }
 
     /// Moves a connection that is here to a job.

@@ -2,7 +2,9 @@
 
 use std::task::{Wake, Waker};
 
+use super::origin::Origin;
 use super::sync::{AtomicBool, Mutex, Ordering, lock};
+use crate::pool::WaiterId;
 
 /// The background task's doorbell.
 #[derive(Debug)]
@@ -50,16 +52,18 @@ impl Signal {
     }
 }
 
-/// Marks one slot as having something to do, then rings.
+/// What a slot's holder and the background task share. It marks the slot as having something to do, then rings.
 #[derive(Debug)]
 pub(crate) struct SlotSignal {
     ready: AtomicBool,
+    /// Where the slot's lease comes from, with the acquire that got it.
+    origin: Mutex<Option<(WaiterId, Origin)>>,
     signal: std::sync::Arc<Signal>,
 }
 
 impl SlotSignal {
     pub(crate) fn new(signal: std::sync::Arc<Signal>) -> Self {
-        SlotSignal { ready: AtomicBool::new(false), signal }
+        SlotSignal { ready: AtomicBool::new(false), origin: Mutex::new(None), signal }
     }
 
     pub(crate) fn mark(&self) {
@@ -68,6 +72,17 @@ impl SlotSignal {
 
     pub(crate) fn is_marked(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Says where the slot's lease comes from: by its holder, without the pool's lock.
+    pub(crate) fn set_origin(&self, waiter: WaiterId, origin: Origin) {
+        let old = lock(&self.origin).replace((waiter, origin));
+        drop(old);
+    }
+
+    /// Where the lease of `waiter` comes from, if anything was noted.
+    pub(crate) fn origin(&self, waiter: WaiterId) -> Option<Origin> {
+        lock(&self.origin).as_ref().filter(|(noted, _)| *noted == waiter).map(|(_, origin)| origin.clone())
     }
 
     /// As a rule there is no mark, and a look costs less than a swap.

@@ -215,11 +215,15 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         let abort = member.as_ref().and_then(|member| caught(|| shared.manager.abort_handle(&member.connection))?);
         let opened = member.as_ref().filter(|_| matches!(event, Event::Connected { .. }));
         let stop = opened.and_then(|member| caught(|| shared.manager.stop_handle(&member.connection))?);
+        let queries = opened.and_then(|member| caught(|| shared.manager.query_count(&member.connection))?);
         let mut effects = Effects::new();
         let mut state = shared.lock();
         if let Some(member) = member {
             state.put_back(member, &mut effects);
             if let Some(entry) = state.entry(conn) {
+                if queries.is_some() {
+                    entry.queries = queries;
+                }
                 let stop = stop.and_then(|stop| entry.stop.replace(stop));
                 effects.handles.push((std::mem::replace(&mut entry.abort, abort), stop));
             }

@@ -41,6 +41,6 @@ pub use format::FORMAT;
 pub use header::{Header, Site, Why};
 pub use read::{Entry, Journal, JournalError, Loss, Part};
 pub use replay::{Replay, Step};
-pub(crate) use ring::{Ring, SITES};
+pub(crate) use ring::{Ring, SITES, Tape};
 pub use sink::{Chunk, Dump, JournalOptions, JournalSink, Stream};
 pub use write::Writer;

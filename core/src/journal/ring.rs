@@ -179,6 +179,16 @@ impl Ring {
         tape
     }
 
+    /// The last events, at most `limit`, without a machine to run them on.
+    pub(crate) fn recent(&self, limit: usize) -> Tape {
+        let current = &self.current;
+        let missing = limit.saturating_sub(current.used);
+        let older = self.older.iter().filter(|_| missing > 0);
+        let mut pieces: Vec<Piece> = older.map(|older| older.piece(older.used.saturating_sub(missing))).collect();
+        pieces.push(current.piece(current.used.saturating_sub(limit)));
+        Tape { start: None, pieces }
+    }
+
     /// What was not taken before. It begins with a machine where it does not go on from there: the first time, and
     /// after events were overwritten that nobody had taken.
     pub(crate) fn take(&mut self) -> Tape {

@@ -9,6 +9,7 @@ mod session;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use crate::pool::{Fate, Fault, HostId, ResetHow, ServerFacts};
@@ -73,6 +74,18 @@ pub trait Manager: Send + Sync + 'static {
     /// How many hosts [`connect`](Manager::connect) can be asked for, by index from 0. Default: 1.
     fn hosts(&self) -> u16 {
         1
+    }
+
+    /// What reports and the log call the host with this index, such as its address. Asked once, before the pool opens.
+    /// Default: the index.
+    fn host_name(&self, host: HostId) -> String {
+        host.0.to_string()
+    }
+
+    /// The connection's own count of the queries since it was last [`returned`](Manager::returned), which others may read
+    /// while it is lent: reports of who holds a connection show it. Asked once per connection. Default: not counted.
+    fn query_count(&self, _connection: &Self::Connection) -> Option<Arc<AtomicU64>> {
+        None
     }
 
     /// Whether a cleanly returned connection needs [`reset`](Manager::reset) too, with [`ResetHow::Policy`], before it

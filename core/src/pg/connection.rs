@@ -429,6 +429,11 @@ impl Connection {
         self.outgoing.len()
     }
 
+    /// What [`take_queries`](Connection::take_queries) would give.
+    pub fn queries(&self) -> u64 {
+        self.queries
+    }
+
     /// Requests submitted since the last call and not un-queued that run something (preparing a statement under a name,
     /// and closing one, do not): the pool counts them against max_queries.
     pub fn take_queries(&mut self) -> u64 {

@@ -123,7 +123,7 @@ impl Machine {
     pub(super) fn check_failed(&mut self, now: Instant, conn: ConnId, fault: Fault, actions: &mut Vec<Action>) {
         let Some(&Slot::Lent { life, lease }) = self.slots.find(conn) else { return };
         self.uncount(&lease);
-        self.leak_resolved(now, conn.slot, &lease, actions);
+        self.leak_resolved(now, conn.slot, &life, &lease, actions);
         self.notice(Notice::ValidationFailed { conn, fault: fault.clone() }, actions);
         self.bury(now, conn.slot, life, fault, CloseReason::ValidationFailed, actions);
         let waiter = Waiter {
@@ -198,6 +198,7 @@ impl Machine {
     /// Remembers a fault. The loss of a connection from before the last recovery is part of what was recovered from.
     fn note_loss(&mut self, now: Instant, life: &Life, fault: &Fault) {
         self.last_error = Some((fault.clone(), now));
+        self.hosts[usize::from(life.host.0)].failed(now, fault);
         if life.opened >= self.recovered_at {
             self.recent_fault = Some((now, fault.clone()));
         }

@@ -284,7 +284,7 @@ impl Machine {
             match *self.slots.get(index) {
                 Slot::Lent { life, lease } => {
                     self.leaks -= u32::from(lease.reports > 0);
-                    let holder = self.holder(now, index, &lease);
+                    let holder = self.holder(now, index, &life, &lease);
                     self.notice(Notice::ForcedClose { holder }, actions);
                     if let Phase::Ending(ending) = &mut self.phase {
                         ending.report.forced += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, ConnId, Fault, FaultClass, HostId};
+use super::event::{Action, ConnId, Fault, FaultClass, HostId, ServerFacts};
 use super::machine::{Machine, Phase, after};
 use super::notice::Notice;
 use super::slot::{Life, Slot};
@@ -130,6 +130,7 @@ impl Machine {
         let deadline = after(now, self.config.connect_timeout);
         let link = &mut self.links[usize::from(host.0)];
         link.started();
+        self.hosts[usize::from(host.0)].attempts += 1;
         self.totals.connects += 1;
         self.totals.reconnects += u64::from(!link.is_good());
         if let Some(outage) = &mut self.outage {
@@ -142,23 +143,24 @@ impl Machine {
         actions.push(Action::Connect { conn: self.slots.id(index), host, deadline });
     }
 
-    pub(super) fn connected(&mut self, now: Instant, conn: ConnId, actions: &mut Vec<Action>) {
+    pub(super) fn connected(&mut self, now: Instant, conn: ConnId, facts: &ServerFacts, actions: &mut Vec<Action>) {
         let Some(&Slot::Connecting { host, since, recycle, .. }) = self.slots.find(conn) else { return };
         self.unsettled = true;
         let link = &mut self.links[usize::from(host.0)];
         link.ended();
         link.succeeded(now, since);
+        self.hosts[usize::from(host.0)].opened(facts.role);
         let took = now - since;
         self.totals.opened += 1;
         self.totals.create.record(took.as_nanos() as u64);
         self.totals.last_check = Some(now);
-        self.notice(Notice::Opened { conn, took }, actions);
-        let life = self.new_life(now, host, recycle);
+        self.notice(Notice::Opened { conn, host, took }, actions);
+        let life = self.new_life(now, host, recycle, facts.backend_pid);
         self.place(now, conn.slot, life, now, actions);
     }
 
     /// A connect that was under way at a recycle is of before it: it may have met the server that is to be left.
-    fn new_life(&mut self, now: Instant, host: HostId, recycle: u32) -> Life {
+    fn new_life(&mut self, now: Instant, host: HostId, recycle: u32, backend_pid: i32) -> Life {
         let lifetime = self.config.max_connection_lifetime;
         let (renew, expires) = if lifetime.is_zero() {
             (Instant::MAX, Instant::MAX)
@@ -167,7 +169,7 @@ impl Machine {
             (expires.saturating_sub((lifetime / 20).min(self.config.connect_timeout)), expires)
         };
         let suspicion = self.slots.suspicion();
-        Life { opened: now, renew, expires, checked: now, queries: 0, suspicion, recycle, host }
+        Life { opened: now, renew, expires, checked: now, queries: 0, suspicion, recycle, host, backend_pid }
     }
 
     pub(super) fn connect_failed(&mut self, now: Instant, conn: ConnId, fault: Fault, actions: &mut Vec<Action>) {
@@ -189,8 +191,11 @@ impl Machine {
         self.unsettled = true;
         self.links[usize::from(host.0)].ended();
         self.totals.connect_failures.add(fault.class);
-        self.notice(Notice::ConnectFailed { conn, fault: fault.clone(), took: now - since }, actions);
+        self.notice(Notice::ConnectFailed { conn, host, fault: fault.clone(), took: now - since }, actions);
         self.last_error = Some((fault.clone(), now));
+        let record = &mut self.hosts[usize::from(host.0)];
+        record.failures += 1;
+        record.failed(now, &fault);
         self.recent_fault = Some((now, fault.clone()));
         self.cause = Some(fault.clone());
         if let Some(outage) = &mut self.outage {
@@ -220,7 +225,7 @@ impl Machine {
         let next = link.failed(now, started, fault, &self.config, &mut self.rng);
         link.note_full(full);
         if let Some((attempt, delay)) = next {
-            self.notice(Notice::ReconnectScheduled { attempt, delay }, actions);
+            self.notice(Notice::ReconnectScheduled { host, attempt, delay }, actions);
         }
     }
 

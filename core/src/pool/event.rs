@@ -264,6 +264,7 @@ impl fmt::Display for Fault {
 
 /// What the pool makes of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultClass {
     /// It may pass: refused, reset, timed out, ended (08xxx, 57P01, 57P02, 58xxx, XX000).
     Transient,
@@ -331,6 +332,7 @@ pub struct ServerFacts {
 
 /// Whether a server takes writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Not asked.
     #[default]

@@ -275,7 +275,7 @@ impl Machine {
         let index = conn.slot;
         self.unsettled = true;
         self.account(now, &lease, fate, queries);
-        self.leak_resolved(now, index, &lease, actions);
+        self.leak_resolved(now, index, &life, &lease, actions);
         if let Phase::Ending(ending) = &mut self.phase {
             ending.report.finished += 1;
         }
@@ -319,16 +319,30 @@ impl Machine {
         self.totals.wait.unrecord(nanos_between(lease.arrival, lease.since));
     }
 
-    pub(super) fn leak_resolved(&mut self, now: Instant, index: u32, lease: &Lease, actions: &mut Vec<Action>) {
+    pub(super) fn leak_resolved(
+        &mut self,
+        now: Instant,
+        index: u32,
+        life: &Life,
+        lease: &Lease,
+        actions: &mut Vec<Action>,
+    ) {
         if lease.reports > 0 {
             self.leaks -= 1;
-            let holder = self.holder(now, index, lease);
+            let holder = self.holder(now, index, life, lease);
             self.notice(Notice::LeakResolved { holder }, actions);
         }
     }
 
-    pub(super) fn holder(&self, now: Instant, index: u32, lease: &Lease) -> Holder {
-        Holder { conn: self.slots.id(index), site: lease.site, since: lease.since, held: now - lease.since }
+    pub(super) fn holder(&self, now: Instant, index: u32, life: &Life, lease: &Lease) -> Holder {
+        Holder {
+            conn: self.slots.id(index),
+            backend_pid: life.backend_pid,
+            waiter: lease.waiter,
+            site: lease.site,
+            since: lease.since,
+            held: now - lease.since,
+        }
     }
 
     fn begin_reset(&mut self, now: Instant, index: u32, life: Life, how: ResetHow, actions: &mut Vec<Action>) {

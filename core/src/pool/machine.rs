@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::{Link, Rng};
 use super::event::{Action, ConnId, Event, Fault};
-use super::notice::{Counts, Holder, Notice, ShutdownReport, State};
+use super::hosts::HostRecord;
+use super::notice::{Counts, Holder, Notice, Queued, ShutdownReport, State};
 use super::slot::{Lease, Slot, Slots};
 use super::stats::{SlowWaits, Stats, Totals};
 use super::timer::{Bound, TimerKind};
-use super::waiters::Waiters;
+use super::waiters::{Waiter, Waiters};
 use crate::config::PoolConfig;
 use crate::time::Instant;
 
@@ -33,6 +34,8 @@ pub struct Machine {
     pub(super) next_waiter: u64,
     /// One per host.
     pub(super) links: Vec<Link>,
+    /// One per host, for people: nothing is decided by it.
+    pub(super) hosts: Vec<HostRecord>,
     pub(super) rng: Rng,
     /// Counts the recycles: connections opened before the last one are doomed.
     pub(super) recycle: u32,
@@ -157,6 +160,7 @@ impl Machine {
             limits: Limits::new(&config),
             slots: Slots::new(config.max_size),
             links: vec![Link::new(now); usize::from(config.hosts.max(1))],
+            hosts: vec![HostRecord::default(); usize::from(config.hosts.max(1))],
             allowed: config.max_size,
             config,
             created: now,
@@ -229,7 +233,7 @@ impl Machine {
         match event {
             Event::Start { lazy } => self.start(now, lazy, actions),
             Event::CheckFailed { conn, fault } => self.check_failed(now, conn, *fault, actions),
-            Event::Connected { conn, facts: _ } => self.connected(now, conn, actions),
+            Event::Connected { conn, facts } => self.connected(now, conn, &facts, actions),
             Event::ConnectFailed { conn, fault } => self.connect_failed(now, conn, *fault, actions),
             Event::Validated { conn } => self.validated(now, conn, actions),
             Event::ValidationFailed { conn, fault } => self.validation_failed(now, conn, *fault, actions),
@@ -337,12 +341,7 @@ impl Machine {
             .slots
             .iter()
             .filter_map(|(index, slot)| match slot {
-                Slot::Lent { lease, .. } => Some(Holder {
-                    conn: self.slots.id(index),
-                    site: lease.site,
-                    since: lease.since,
-                    held: now - lease.since,
-                }),
+                Slot::Lent { life, lease } => Some(self.holder(now, index, life, lease)),
                 _ => None,
             })
             .collect();
@@ -352,6 +351,12 @@ impl Machine {
         }
         holders.sort_unstable_by_key(|holder| (holder.since, holder.conn));
         holders
+    }
+
+    /// Who waits, the next in line first, at most `limit`.
+    pub fn queue(&self, limit: usize) -> Vec<Queued> {
+        let queued = |w: &Waiter| Queued { waiter: w.id, site: w.site, since: w.arrival, deadline: w.deadline };
+        self.waiters.iter().take(limit).map(queued).collect()
     }
 
     /// When whoever holds `conn` asked for it, until when they would have waited, and when they got it.

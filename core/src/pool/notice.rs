@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{CloseReason, ConnId, Fault, SiteId};
+use super::event::{CloseReason, ConnId, Fault, HostId, SiteId, WaiterId};
 use crate::time::Instant;
 
 /// Why a waiter got no connection.
@@ -30,6 +30,8 @@ pub enum Reject {
 pub struct TimeoutReport {
     /// From the acquire to now.
     pub waited: Duration,
+    /// Where it was asked.
+    pub site: SiteId,
     /// What the waiter was waiting for.
     pub phase: WaitPhase,
     /// The pool at this moment.
@@ -103,6 +105,10 @@ pub struct Counts {
 pub struct Holder {
     /// Its connection.
     pub conn: ConnId,
+    /// The connection's process id on the server, 0 if unknown.
+    pub backend_pid: i32,
+    /// The acquire that got it: tells one lease of a connection from the next.
+    pub waiter: WaiterId,
     /// Where it was acquired.
     pub site: SiteId,
     /// When.
@@ -111,11 +117,31 @@ pub struct Holder {
     pub held: Duration,
 }
 
+/// An acquire in the queue, as others see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queued {
+    /// Who.
+    pub waiter: WaiterId,
+    /// Where it asked.
+    pub site: SiteId,
+    /// When.
+    pub since: Instant,
+    /// When it gives up.
+    pub deadline: Instant,
+}
+
 /// What an operator should see. The driver turns each into one tracing event.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Notice {
     /// The pool began to open its first connections.
-    InitStarted,
+    InitStarted {
+        /// Connections that are to be open.
+        min: u32,
+        /// Connections at most.
+        max: u32,
+        /// How long an acquire waits at most.
+        acquire_timeout: Duration,
+    },
     /// min_size connections are ready.
     Initialized {
         /// From Start to now.
@@ -132,6 +158,8 @@ pub enum Notice {
     Opened {
         /// Which.
         conn: ConnId,
+        /// Where.
+        host: HostId,
         /// How long it took.
         took: Duration,
     },
@@ -139,6 +167,8 @@ pub enum Notice {
     ConnectFailed {
         /// Which.
         conn: ConnId,
+        /// Where.
+        host: HostId,
         /// Why.
         fault: Fault,
         /// How long it took.
@@ -187,9 +217,13 @@ pub enum Notice {
     ConnectivityLost {
         /// Why.
         cause: Fault,
+        /// The state until now.
+        state: State,
     },
     /// The next connect attempt of an outage has its time.
     ReconnectScheduled {
+        /// Where.
+        host: HostId,
         /// Its number, from 1.
         attempt: u32,
         /// How long until then.

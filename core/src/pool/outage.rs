@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::event::{Action, Fault, FaultClass};
 use super::machine::{Init, Machine, Outage, Phase, Recovery};
 use super::notice::{Notice, OutageReport, Reject, State};
+use crate::config::PoolConfig;
 use crate::time::Instant;
 
 impl Machine {
     pub(super) fn start(&mut self, now: Instant, lazy: bool, actions: &mut Vec<Action>) {
         if let Phase::New = self.phase {
-            self.notice(Notice::InitStarted, actions);
+            let PoolConfig { min_size: min, max_size: max, acquire_timeout, .. } = self.config;
+            self.notice(Notice::InitStarted { min, max, acquire_timeout }, actions);
             self.phase = Phase::Initializing(Init { started: now, lazy, rounds: Vec::new(), fault: None });
             self.unsettled = true;
         }
@@ -64,7 +66,7 @@ impl Machine {
         let first = Recovery { since, attempts: u32::from(self.bad_link().is_some()) };
         let Recovery { since, attempts } = self.recovery.take().unwrap_or(first);
         self.outage = Some(Outage { since, attempts, cause: cause.clone() });
-        self.notice(Notice::ConnectivityLost { cause }, actions);
+        self.notice(Notice::ConnectivityLost { cause, state: self.state }, actions);
         self.update_state(now, actions);
     }
 

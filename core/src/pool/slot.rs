@@ -27,6 +27,8 @@ pub(super) struct Life {
     pub(super) recycle: u32,
     /// Where it leads.
     pub(super) host: HostId,
+    /// The session's process id on the server, 0 if unknown: for people only.
+    pub(super) backend_pid: i32,
 }
 
 /// A connection's loan to one waiter, with all that is needed to put the waiter back into the queue.
@@ -264,9 +266,9 @@ impl Slots {
     }
 
     /// Changes the lease in slot `index`, if there is one; the slot stays lent.
-    pub(super) fn lease_mut(&mut self, index: u32) -> Option<&mut Lease> {
+    pub(super) fn lease_mut(&mut self, index: u32) -> Option<(&Life, &mut Lease)> {
         match &mut self.entries[index as usize].slot {
-            Slot::Lent { lease, .. } => Some(lease),
+            Slot::Lent { life, lease } => Some((life, lease)),
             _ => None,
         }
     }

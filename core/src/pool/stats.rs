@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{CloseReason, FaultClass};
+use super::machine::nanos;
 use super::notice::Counts;
 use crate::time::Instant;
 
@@ -213,11 +214,23 @@ impl Histogram {
         self.max()
     }
 
-    /// Upper bounds and counts of the buckets that are not empty, the shortest first: what a Prometheus histogram
-    /// accumulates. The last bucket's bound is the longest duration recorded.
-    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
-        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
-        filled.map(|(index, count)| (Duration::from_nanos(upper_bound(index).min(self.max)), *count))
+    /// How many of the recorded durations are known to be at most each of `bounds`, which ascend: what a Prometheus
+    /// histogram exports. None is counted under a bound that it exceeds; one that is up to 12.5 % shorter than a bound may
+    /// be counted under the next.
+    pub fn cumulative(&self, bounds: &[Duration]) -> Vec<u64> {
+        let (mut index, mut seen) = (0, 0);
+        let mut count = |bound: &Duration| {
+            let bound = nanos(*bound);
+            if bound >= self.max {
+                return self.count;
+            }
+            while upper_bound(index) <= bound {
+                seen += self.buckets[index];
+                index += 1;
+            }
+            seen
+        };
+        bounds.iter().map(&mut count).collect()
     }
 
     /// Whether it has the right buckets, and they hold what is counted, which is not more than `limit`.
@@ -357,6 +370,20 @@ mod tests {
         histogram.record(u64::MAX);
         assert_eq!(histogram.percentile(100.0), Duration::from_nanos(u64::MAX), "the last bucket has no bound");
         assert_eq!(Histogram::default().percentile(99.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_counted_under_a_bound_does_not_exceed_it() {
+        let bounds = [1, 5, 10, 100].map(Duration::from_millis);
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.cumulative(&bounds), [0; 4]);
+        for micros in [900, 1_001, 4_000, 5_001, 8_000, 20_000, 99_000] {
+            histogram.record(micros * 1_000);
+        }
+        assert_eq!(histogram.cumulative(&bounds), [1, 3, 5, 7]);
+        histogram.record(u64::MAX);
+        assert_eq!(histogram.cumulative(&bounds)[..3], [1, 3, 5]);
+        assert_eq!(histogram.cumulative(&[Duration::MAX]), [8]);
     }
 
     #[test]

@@ -110,19 +110,19 @@ impl Machine {
 
     /// Reports a lease that is held too long, once per deadline passed, and doubles its time.
     fn suspect_leak(&mut self, now: Instant, index: u32, actions: &mut Vec<Action>) {
-        let Some(lease) = self.slots.lease_mut(index) else { return };
+        let Some((life, lease)) = self.slots.lease_mut(index) else { return };
         lease.reports += 1;
         let mut allowance = lease.leak_after.max(1);
         while plus(lease.since, allowance) <= now {
             allowance = allowance.saturating_mul(2);
         }
         lease.leak_next = plus(lease.since, allowance);
-        let lease = *lease;
+        let (life, lease) = (*life, *lease);
         if lease.reports == 1 {
             self.leaks += 1;
             self.totals.leaks_suspected += 1;
         }
-        let holder = self.holder(now, index, &lease);
+        let holder = self.holder(now, index, &life, &lease);
         self.notice(Notice::LeakSuspected { holder, report: lease.reports }, actions);
     }
 
@@ -147,7 +147,7 @@ impl Machine {
                 self.slow_waits.record(now, self.settled() + 1);
             }
             let (last_fault, holders) = (last_fault.clone(), holders.clone());
-            let report = TimeoutReport { waited, phase, counts, position, last_fault, holders };
+            let report = TimeoutReport { waited, site: waiter.site, phase, counts, position, last_fault, holders };
             self.reject(waiter.id, Reject::Timeout(Box::new(report)), actions);
         }
     }

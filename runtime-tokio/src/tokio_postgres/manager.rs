@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -259,6 +260,15 @@ impl pgweir_core::manager::Manager for Manager {
 
     fn hosts(&self) -> u16 {
         self.targets.as_ref().map_or(1, |targets| u16::try_from(targets.len()).unwrap_or(u16::MAX))
+    }
+
+    fn host_name(&self, host: HostId) -> String {
+        let target = self.targets.as_ref().ok().and_then(|targets| targets.get(usize::from(host.0)));
+        target.map_or_else(String::new, |target| target.host.to_string())
+    }
+
+    fn query_count(&self, client: &ClientWrapper) -> Option<Arc<AtomicU64>> {
+        Some(client.link.traffic(|traffic| traffic.request_count()))
     }
 
     fn resets(&self) -> bool {

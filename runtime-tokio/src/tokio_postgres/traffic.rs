@@ -2,6 +2,8 @@
 //! a transaction is open, and both must be known when a lease ends.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The length and code of an SSLRequest, the one message besides the startup that has no type byte.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -18,7 +20,8 @@ pub(super) struct Traffic {
     /// The transaction status of the latest ReadyForQuery.
     status: u8,
     backend_pid: i32,
-    requests: u64,
+    /// Shared with whoever wants to know while the connection is lent.
+    requests: Arc<AtomicU64>,
     bytes_received: u64,
     /// Whether the latest read had to wait. If not, whoever reads is held up by something else.
     pub(super) read_waits: bool,
@@ -43,7 +46,7 @@ impl Traffic {
             batch: Owed::Closing,
             status: b'I',
             backend_pid: 0,
-            requests: 0,
+            requests: Arc::default(),
             bytes_received: 0,
             read_waits: true,
             write_waits: false,
@@ -59,11 +62,11 @@ impl Traffic {
             Message::Untagged(_) => {}
             Message::Tagged(b'Q' | b'F', _) => {
                 owed.push_back(Owed::Work);
-                *requests += 1;
+                requests.fetch_add(1, Ordering::Relaxed);
             }
             Message::Tagged(b'S', _) => {
                 owed.push_back(*batch);
-                *requests += u64::from(*batch == Owed::Work);
+                requests.fetch_add(u64::from(*batch == Owed::Work), Ordering::Relaxed);
                 *batch = Owed::Closing;
             }
             // A password belongs to the login, which ends with a ReadyForQuery that nobody asked for.
@@ -109,7 +112,12 @@ impl Traffic {
 
     /// Requests since the last call, but for those that only close statements.
     pub(super) fn take_requests(&mut self) -> u64 {
-        std::mem::take(&mut self.requests)
+        self.requests.swap(0, Ordering::Relaxed)
+    }
+
+    /// What [`take_requests`](Traffic::take_requests) would give, for others to look at.
+    pub(super) fn request_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.requests)
     }
 
     /// The process id that the server told at the login, 0 before.

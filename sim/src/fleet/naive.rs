@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pgweir_core::config::PoolConfig;
 use pgweir_core::pool::{
-    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Fault, HostId, OutageReport, Reject, TimeoutReport,
-    WaitPhase, WaiterId,
+    Action, CloseHow, CloseReason, ConnId, Counts, Event, Fate, Fault, HostId, OutageReport, Reject, SiteId,
+    TimeoutReport, WaitPhase, WaiterId,
 };
 use pgweir_core::time::Instant;
 
@@ -139,6 +139,7 @@ impl Naive {
             self.waiters.pop_front();
             let report = TimeoutReport {
                 waited: self.acquire_timeout,
+                site: SiteId::default(),
                 phase: WaitPhase::Connecting,
                 counts: self.counts(),
                 position: 0,

@@ -57,7 +57,7 @@ fn every_field_is_read_from_the_environment_and_from_yaml() {
     for field in FIELDS {
         let (text, yaml) = match field.name {
             "database_url" => continue,
-            "validation" => ("always", "always"),
+            "validation" | "leak_stack" => ("always", "always"),
             "reset_policy" => ("discard_all", "discard_all"),
             "enable_leak_detection" => ("off", "false"),
             "backoff_jitter" => ("0.25", "0.25"),

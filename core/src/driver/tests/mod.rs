@@ -3,14 +3,16 @@
 
 mod acquire;
 mod background;
+mod events;
 mod journal;
 mod lifecycle;
 mod panics;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -19,7 +21,7 @@ use super::fake::{FakeRuntime, Task};
 use super::{Pool, PoolBuilder};
 use crate::config::PoolConfig;
 use crate::manager::{Manager, Returned};
-use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, ServerFacts};
+use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::Abort;
 use crate::time::Instant;
 
@@ -214,6 +216,8 @@ struct Line {
     resets: bool,
     /// Hosts that refuse.
     refuses: BTreeSet<u16>,
+    /// Whether sessions say who they are, and count their queries.
+    talkative: bool,
     /// Who listens to an idle connection.
     listeners: BTreeMap<u32, Waker>,
     aborted: Vec<u32>,
@@ -307,6 +311,7 @@ impl Toy {
 struct Conn {
     id: u32,
     toy: Toy,
+    queries: Arc<AtomicU64>,
 }
 
 impl Drop for Conn {
@@ -361,7 +366,11 @@ impl Manager for Toy {
             line.open.insert(id);
             id
         };
-        Ok((Conn { id, toy: self.clone() }, ServerFacts::default()))
+        let facts = match self.line().talkative {
+            true => ServerFacts { backend_pid: 7_000 + id.cast_signed(), role: Role::Primary },
+            false => ServerFacts::default(),
+        };
+        Ok((Conn { id, toy: self.clone(), queries: Arc::default() }, facts))
     }
 
     async fn validate(&self, connection: &mut Conn) -> Result<(), Fault> {
@@ -405,6 +414,14 @@ impl Manager for Toy {
 
     fn hosts(&self) -> u16 {
         self.line().hosts.unwrap_or(1)
+    }
+
+    fn host_name(&self, host: HostId) -> String {
+        format!("db{}.example.com:5432", host.0 + 1)
+    }
+
+    fn query_count(&self, connection: &Conn) -> Option<Arc<AtomicU64>> {
+        self.line().talkative.then(|| connection.queries.clone())
     }
 
     fn resets(&self) -> bool {

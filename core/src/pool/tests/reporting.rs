@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, config, ms, secs};
+use super::rig::{Rig, config, fault, ms, secs};
 use crate::config::PoolConfig;
-use crate::pool::{CloseReason, Event, Fate, FaultClass, Notice, Reason, SiteId, State, Status, TimerKind, WaiterId};
+use crate::pool::{
+    Action, CloseReason, Event, Fate, FaultClass, HostId, Notice, Reason, Role, ServerFacts, SiteId, State, Status,
+    TimerKind, WaiterId,
+};
 
 fn acquire_with(rig: &mut Rig, id: u64, leak_after: Duration) -> crate::pool::ConnId {
     let waiter = WaiterId(id);
@@ -211,4 +214,63 @@ fn the_same_seed_and_events_give_the_same_actions_and_another_seed_another_jitte
     };
     assert_eq!(delays(1), delays(1));
     assert_ne!(delays(1), delays(2));
+}
+
+/// what is told of each host: attempts, failures, role, connections, the last error.
+#[test]
+fn every_host_is_told_by_itself() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 2, hosts: 2, ..config() });
+    rig.event(Event::Start { lazy: false });
+    let connects = |rig: &mut Rig| -> Vec<_> {
+        let connects = std::mem::take(&mut rig.actions).into_iter();
+        connects
+            .filter_map(|a| if let Action::Connect { conn, host, .. } = a { Some((conn, host)) } else { None })
+            .collect()
+    };
+    let first = connects(&mut rig);
+    assert_eq!(first.len(), 2);
+    assert_eq!(rig.machine.hosts()[0].connecting, 2);
+    rig.pass(ms(3));
+    for (conn, _) in first {
+        rig.event(Event::ConnectFailed { conn, fault: Box::new(fault(FaultClass::Transient)) });
+    }
+    let facts = ServerFacts { backend_pid: 4711, role: Role::Primary };
+    // One at a time while nothing is open.
+    for _ in 0..2 {
+        let (conn, host) = connects(&mut rig)[0];
+        assert_eq!(host, HostId(1));
+        rig.event(Event::Connected { conn, facts: facts.clone() });
+    }
+    let hosts = rig.machine.hosts();
+    let told: Vec<_> = hosts.iter().map(|h| (h.reachable, h.connections, h.attempts, h.failures, h.role)).collect();
+    assert_eq!(told, [(false, 0, 2, 2, Role::Unknown), (true, 2, 2, 0, Role::Primary)]);
+    assert_eq!(hosts[0].last_error.as_ref().map(|(_, at)| *at), Some(rig.now));
+    assert_eq!(hosts[1].last_error, None);
+    let open: u32 = hosts.iter().map(|host| host.connections).sum();
+    assert_eq!(open, rig.machine.counts().total);
+    // A connection that dies is told of its host; the role is remembered beyond it.
+    let conn = rig.unlent()[0];
+    rig.lost(conn);
+    let hosts = rig.machine.hosts();
+    assert_eq!((hosts[1].connections, hosts[1].failures, hosts[1].role), (1, 0, Role::Primary));
+    assert!(hosts[1].last_error.is_some());
+}
+
+#[test]
+fn holders_have_their_backend_and_the_queue_its_order() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 1, max_size: 1, ..config() });
+    rig.event(Event::Start { lazy: false });
+    let Some(Action::Connect { conn, .. }) = rig.actions.pop() else { panic!("no connect") };
+    rig.event(Event::Connected { conn, facts: ServerFacts { backend_pid: 4711, role: Role::Unknown } });
+    let held = rig.lease();
+    rig.pass(ms(10));
+    let waiters: Vec<WaiterId> = (0..3).map(|_| rig.acquire()).collect();
+    let holder = &rig.machine.holders(rig.now, 5)[0];
+    assert_eq!((holder.conn, holder.backend_pid, holder.held), (held, 4711, ms(10)));
+    let queue = rig.machine.queue(2);
+    assert_eq!(queue.iter().map(|queued| queued.waiter).collect::<Vec<_>>(), waiters[..2]);
+    assert_eq!((queue[0].since, queue[0].deadline), (rig.now, rig.now + secs(30)));
+    rig.release(held, Fate::Clean);
+    let holder = &rig.machine.holders(rig.now, 5)[0];
+    assert_eq!((holder.conn, holder.waiter), (held, waiters[0]), "another lease of the same connection");
 }

@@ -47,7 +47,7 @@ fn a_role_limit_makes_callers_wait_not_fail() {
         assert!(health.reasons.iter().any(|reason| reason.contains("only 3 of 10")), "{health:?}");
         for failed in trace.named(FAILED) {
             assert_eq!(failed.field("sqlstate"), "53300", "{failed}");
-            assert_eq!(failed.field("class"), "Capacity", "{failed}");
+            assert_eq!(failed.field("class"), "capacity", "{failed}");
         }
         // The first burst, of max_connecting, finds the limit; after that one attempt per backoff_max.
         let refused = trace.count(FAILED);

@@ -161,8 +161,8 @@ fn an_idle_pool_notices_the_outage_and_recovers_without_traffic() {
         until("min_size is idle", || pool.status().idle == 3).await;
         assert_eq!(pool.stats().total_acquisitions, 0);
         let changes = trace.named("pgweir.state.changed");
-        let states: Vec<&str> = changes.iter().map(|event| event.field("to")).filter(|to| *to != "Degraded").collect();
-        assert_eq!(states, ["Healthy", "Unhealthy", "Recovering", "Healthy"], "{}", trace.tail(40));
+        let states: Vec<&str> = changes.iter().map(|event| event.field("to")).filter(|to| *to != "degraded").collect();
+        assert_eq!(states, ["healthy", "unhealthy", "recovering", "healthy"], "{}", trace.tail(40));
     });
 }
 

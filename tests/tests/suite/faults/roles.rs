@@ -80,7 +80,7 @@ fn a_validation_asks_for_the_role() {
             go_stale().await;
         };
         assert_eq!(report.cause.class, FaultClass::WrongRole, "{report}");
-        assert!(trace.named("pgweir.connection.invalid").iter().all(|event| event.field("class") == "WrongRole"));
+        assert!(trace.named("pgweir.connection.invalid").iter().all(|event| event.field("class") == "wrong_role"));
     });
 }
 

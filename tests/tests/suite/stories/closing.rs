@@ -183,7 +183,7 @@ fn before_ready() {
         wait_for_backends(server(), "close-early", 0).await;
         let states: Vec<String> =
             trace.named("pgweir.state.changed").iter().map(|e| e.field("to").to_owned()).collect();
-        assert_eq!(states, ["ShuttingDown", "Terminated"]);
+        assert_eq!(states, ["shutting_down", "terminated"]);
         // At once, before anything has happened.
         let pool = open_lazy(named("close-early"));
         assert_eq!(pool.close().await.forced, 0);
@@ -224,6 +224,6 @@ fn opening_that_fails_is_terminated() {
             .iter()
             .map(|event| (event.field("from").to_owned(), event.field("to").to_owned()))
             .collect();
-        assert_eq!(states, [("Initializing".to_owned(), "Terminated".to_owned())], "R-8.4");
+        assert_eq!(states, [("initializing".to_owned(), "terminated".to_owned())], "R-8.4");
     });
 }

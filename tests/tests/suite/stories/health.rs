@@ -55,7 +55,7 @@ fn slow_waits_degrade() {
         assert_eq!(health.status, Status::Degraded, "{health:?}");
         assert!(health.reasons[0].contains("waited over 40ms within the last minute"), "{health:?}");
         let changed = trace.named("pgweir.state.changed").pop().unwrap();
-        assert_eq!((changed.level, changed.field("to")), (Level::WARN, "Degraded"));
+        assert_eq!((changed.level, changed.field("to")), (Level::WARN, "degraded"));
     });
 }
 
@@ -101,6 +101,6 @@ fn states_from_birth_to_end() {
             .iter()
             .map(|event| format!("{} to {}", event.field("from"), event.field("to")))
             .collect();
-        assert_eq!(states, ["Initializing to Healthy", "Healthy to ShuttingDown", "ShuttingDown to Terminated"]);
+        assert_eq!(states, ["initializing to healthy", "healthy to shutting_down", "shutting_down to terminated"]);
     });
 }

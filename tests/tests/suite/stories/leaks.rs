@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use pgweir_core::config::LeakStack;
 use pgweir_core::pool::{State, Status};
 use tracing::Level;
 
@@ -60,6 +61,50 @@ fn the_line_is_where_it_was_acquired() {
         let marked = include_str!("leaks.rs").lines().position(|line| line.ends_with("// this one")).unwrap() + 1;
         assert!(event.field("location").starts_with(&format!("{}:{marked}:", file!())), "{event}");
         drop(held);
+    });
+}
+
+/// issue 6 item 5: the stack has the async functions between the task and the guilty line, and no others: neither
+/// the library's nor the runtime's. The connection is told by its backend, the lease by its span and its queries.
+#[test]
+fn the_stack_names_the_async_functions() {
+    async fn checkout(pool: &Pool) -> Lease {
+        reserve(pool).await // within checkout
+    }
+    async fn reserve(pool: &Pool) -> Lease {
+        let mut lease = pool.get().await.unwrap(); // the guilty line
+        lease.query_one("SELECT 1", &[]).await.unwrap();
+        lease.query_one("SELECT 2", &[]).await.unwrap();
+        lease
+    }
+    run(|trace| async move {
+        for leak_stack in [LeakStack::Always, LeakStack::Adaptive, LeakStack::Never] {
+            trace.clear();
+            let pool = open(named("leak-stack").leak_detection_timeout(LIMIT).leak_stack(leak_stack)).await;
+            let mut held = checkout(&pool).await; // within the task
+            let event = trace.wait("pgweir.leak.suspected", 1).await;
+            let pid: i32 = held.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+            assert_eq!(
+                (event.field("backend_pid"), event.field("queries")),
+                (pid.to_string().as_str(), "2"),
+                "{event}"
+            );
+            let line = |mark| include_str!("leaks.rs").lines().position(|text| text.ends_with(mark)).unwrap() + 1;
+            let marked = line("// the guilty line");
+            assert!(event.field("location").starts_with(&format!("{}:{marked}:", file!())), "{event}");
+            let stack = event.field("stack");
+            let kept = leak_stack == LeakStack::Always || (leak_stack == LeakStack::Adaptive && cfg!(debug_assertions));
+            assert_eq!(!stack.is_empty(), kept, "{leak_stack:?}: {stack}");
+            if kept {
+                let frames: Vec<&str> = stack.lines().collect();
+                // With line tables only, as here, an async function is named by its lines.
+                assert!(frames[0].contains(&format!("leaks.rs:{marked}:")), "{stack}");
+                assert!(frames[1].contains(&format!("leaks.rs:{}:", line("// within checkout"))), "{stack}");
+                assert!(frames[2].contains(&format!("leaks.rs:{}:", line("// within the task"))), "{stack}");
+                let library = |frame: &&str| frame.contains("/.cargo/") || frame.contains("/rustc/");
+                assert_eq!(frames.iter().find(|frame| library(frame)), None, "{stack}");
+            }
+        }
     });
 }
 

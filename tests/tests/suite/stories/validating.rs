@@ -98,7 +98,7 @@ fn a_failed_check_is_no_error() {
         server().kill_backend(backend, Signal::CONT).unwrap();
         let failed = trace.named("pgweir.connection.invalid");
         assert_eq!(failed.len(), 1, "{}", trace.tail(30));
-        assert_eq!((failed[0].level, failed[0].field("class")), (tracing::Level::WARN, "Transient"));
+        assert_eq!((failed[0].level, failed[0].field("class")), (tracing::Level::WARN, "transient"));
         assert!(failed[0].field("cause").contains("timed out"), "{}", failed[0]);
         wait_for_backends(server(), "validate-failed", 1).await;
     });

@@ -1,12 +1,11 @@
-//! Statistics and health as operators read them: wall-clock times in ISO 8601, durations in milliseconds with the unit in
-//! the name.
-
-use std::time::Duration;
+//! All counters.
 
 use serde::Serialize;
 
-use crate::pool::{CloseReason, DatabaseStatus, FaultClass, Health, Histogram, State, Stats, Status};
-use crate::time::{Instant, Wall};
+use super::rows::HostRow;
+use super::{LastError, Scale, Summary, ms};
+use crate::pool::{CloseReason, Fault, FaultClass, HostStatus, State, Stats};
+use crate::time::Instant;
 
 /// All counters of a pool, from one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,6 +15,8 @@ pub struct PoolStats {
     pub timestamp: String,
     /// When the pool was made.
     pub pool_created_at: String,
+    /// The pool's state.
+    pub state: State,
     /// Connections in any state: idle, active and the four transitional ones.
     pub total: u32,
     /// Ready to be lent.
@@ -32,9 +33,9 @@ pub struct PoolStats {
     pub resetting: u32,
     /// Being closed.
     pub closing: u32,
-    /// The bounds in force.
+    /// Connections that are kept open.
     pub min_size: u32,
-    /// The bounds in force.
+    /// Connections at most.
     pub max_size: u32,
     /// Acquires that got a connection.
     pub total_acquisitions: u64,
@@ -68,10 +69,18 @@ pub struct PoolStats {
     pub connect_failures: Vec<ByClass>,
     /// Leases suspected of a leak now.
     pub suspected_leaks: u32,
+    /// Leases that were ever suspected of a leak.
+    pub total_suspected_leaks: u64,
+    /// Round trips that proved a connection.
+    pub validations: u64,
     /// When a connection was last proved by a round trip.
     pub last_health_check: Option<String>,
     /// The last fault of any kind.
     pub last_error: Option<String>,
+    /// What the pool made of it.
+    pub last_error_class: Option<FaultClass>,
+    /// The server's code, if it said why.
+    pub last_error_sqlstate: Option<String>,
     /// When that was.
     pub last_error_time: Option<String>,
     /// Time from acquire to grant.
@@ -81,6 +90,8 @@ pub struct PoolStats {
     pub usage: Summary,
     /// Time from the start of a connect to its success.
     pub create: Summary,
+    /// Each host.
+    pub hosts: Vec<HostRow>,
 }
 
 /// A count by close reason.
@@ -101,30 +112,23 @@ pub struct ByClass {
     pub count: u64,
 }
 
-/// A histogram in five figures.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    /// How many.
-    pub count: u64,
-    /// Half took at most this.
-    pub p50_ms: f64,
-    /// 95 of 100 took at most this.
-    pub p95_ms: f64,
-    /// 99 of 100 took at most this.
-    pub p99_ms: f64,
-    /// The longest.
-    pub max_ms: f64,
-}
-
 impl PoolStats {
-    pub(crate) fn new(stats: &Stats, last_error: Option<(String, Instant)>, wall: Wall) -> Self {
-        let (counts, totals) = (&stats.counts, &stats.totals);
+    pub(crate) fn new(
+        stats: &Stats,
+        state: State,
+        last_error: Option<&(Fault, Instant)>,
+        hosts: &[HostStatus],
+        scale: &Scale<'_>,
+    ) -> Self {
+        let (counts, totals, wall) = (&stats.counts, &stats.totals, scale.wall);
+        let LastError { error, class, sqlstate, time } = LastError::new(last_error, wall);
         let closed = CloseReason::ALL.iter().map(|&reason| ByReason { reason, count: totals.closed.get(reason) });
         let failures =
             FaultClass::ALL.iter().map(|&class| ByClass { class, count: totals.connect_failures.get(class) });
         PoolStats {
             timestamp: wall.iso(stats.at),
             pool_created_at: wall.iso(stats.created),
+            state,
             total: counts.total,
             idle: counts.idle,
             active: counts.active,
@@ -151,100 +155,17 @@ impl PoolStats {
             reconnect_attempts: totals.reconnects,
             connect_failures: failures.filter(|by| by.count > 0).collect(),
             suspected_leaks: stats.leaks,
+            total_suspected_leaks: totals.leaks_suspected,
+            validations: totals.validations,
             last_health_check: totals.last_check.map(|at| wall.iso(at)),
-            last_error_time: last_error.as_ref().map(|(_, at)| wall.iso(*at)),
-            last_error: last_error.map(|(error, _)| error),
+            last_error: error,
+            last_error_class: class,
+            last_error_sqlstate: sqlstate,
+            last_error_time: time,
             wait: Summary::new(&totals.wait),
             usage: Summary::new(&totals.usage),
             create: Summary::new(&totals.create),
+            hosts: hosts.iter().map(|host| HostRow::new(host, scale)).collect(),
         }
     }
-}
-
-impl Summary {
-    fn new(histogram: &Histogram) -> Self {
-        Summary {
-            count: histogram.count(),
-            p50_ms: ms(histogram.percentile(50.0)),
-            p95_ms: ms(histogram.percentile(95.0)),
-            p99_ms: ms(histogram.percentile(99.0)),
-            max_ms: ms(histogram.max()),
-        }
-    }
-}
-
-/// Whether work can be done, and why not.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct HealthReport {
-    /// healthy, degraded or unhealthy.
-    pub status: Status,
-    /// The pool's state.
-    pub state: State,
-    /// When this was true.
-    pub timestamp: String,
-    /// The database behind the pool.
-    pub database: DatabaseHealth,
-    /// How long the pool has existed.
-    pub uptime_seconds: f64,
-    /// Leases suspected of a leak now.
-    pub leak_count: u32,
-    /// Why the pool is not healthy; empty when it is.
-    pub reasons: Vec<String>,
-}
-
-/// The database, as far as the pool knows.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct DatabaseHealth {
-    /// connected, disconnected or connecting.
-    pub status: DatabaseStatus,
-    /// Connections and waiters.
-    pub pool: PoolCounts,
-    /// How long the last round trip of a check took.
-    pub latency_ms: Option<f64>,
-    /// The last fault of any kind.
-    pub last_error: Option<String>,
-}
-
-/// The counts that the health report shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PoolCounts {
-    /// Connections in any state.
-    pub total: u32,
-    /// Ready to be lent.
-    pub idle: u32,
-    /// Lent.
-    pub active: u32,
-    /// Acquires in the queue.
-    pub waiting: u32,
-}
-
-impl HealthReport {
-    pub(crate) fn new(health: &Health, wall: Wall) -> Self {
-        let counts = &health.counts;
-        HealthReport {
-            status: health.status,
-            state: health.state,
-            timestamp: wall.iso(health.at),
-            database: DatabaseHealth {
-                status: health.database,
-                pool: PoolCounts {
-                    total: counts.total,
-                    idle: counts.idle,
-                    active: counts.active,
-                    waiting: counts.waiting,
-                },
-                latency_ms: health.latency.map(ms),
-                last_error: health.last_error.as_ref().map(|(fault, _)| fault.to_string()),
-            },
-            uptime_seconds: health.uptime.as_secs_f64(),
-            leak_count: health.leak_count,
-            reasons: health.reasons.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
