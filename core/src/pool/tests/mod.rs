@@ -4,7 +4,7 @@ mod checking;
 mod ending;
 mod lending;
 mod outage;
-pub(crate) mod random;
+pub(crate) mod property;
 mod recycling;
 mod reporting;
 mod rig;
