@@ -137,6 +137,17 @@ choices! {
     hosts: [1, 2],
 }
 
+impl Settings {
+    pub(super) fn simplest() -> Self {
+        Settings(vec![0; CHOICES.len()])
+    }
+
+    /// Every field with its last choice.
+    pub(super) fn most_different() -> Self {
+        Settings(CHOICES.iter().map(|choices| choices.len() - 1).collect())
+    }
+}
+
 impl Arbitrary for Plan {
     fn arbitrary(g: &mut Gen) -> Self {
         let settings = Settings(CHOICES.iter().map(|choices| below(g, choices.len())).collect());
@@ -268,7 +279,8 @@ const fn kind(weight: u32, needed: bool, trouble: bool) -> Kind {
 const KINDS: [Kind; 18] = [
     kind(12, true, false),
     kind(2, false, false),
-    kind(12, true, false),
+    // More than are acquired: a pool that is always busy shows little.
+    kind(24, true, false),
     kind(1, false, true),
     kind(8, true, false),
     kind(8, true, false),
@@ -276,7 +288,7 @@ const KINDS: [Kind; 18] = [
     kind(2, false, true),
     kind(2, false, false),
     kind(6, true, false),
-    kind(6, false, false),
+    kind(9, true, false),
     kind(2, true, false),
     kind(1, false, true),
     kind(2, false, true),

@@ -102,3 +102,49 @@ fn snake_case(name: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::rig::{ms, secs};
+    use super::super::guarantee::Guarantee;
+    use super::super::plan::{Plan, Settings, Step};
+    use super::super::world::World;
+    use super::*;
+    use crate::pool::Fate;
+
+    /// A grant that nobody saw must not refresh the idle clock: the plan that once showed that nothing noticed.
+    fn plan() -> Plan {
+        let acquire = Step::Acquire { wait: secs(30), leak_after: None };
+        let release = |fate, queries| Step::Release { nth: 0, fate, queries };
+        let steps = vec![
+            acquire,
+            Step::Connect { nth: 0, fault: None },
+            release(Fate::Clean, 1),
+            Step::Pass { time: ms(400) },
+            acquire,
+            release(Fate::Unused, 0),
+            Step::Pass { time: ms(300) },
+            acquire,
+        ];
+        Plan { settings: Settings::simplest(), seed: 0, lazy: true, steps }
+    }
+
+    /// `printed.rs` is compiled and run like every other test, so what is printed compiles.
+    #[test]
+    fn what_is_printed_is_a_test() {
+        let plan = plan();
+        let mut world = World::new(&plan.settings.config(), plan.seed, None);
+        world.begin(&plan).expect("every guarantee holds");
+        let broken =
+            Broken { guarantee: Guarantee::Sound, what: "0.1 is lent and was proved at 5.000000000s".to_owned() };
+        let printed = heading(&broken) + &print(&plan.settings, plan.seed, &world.told, &broken);
+        let kept = include_str!("printed.rs");
+        assert!(kept.ends_with(&printed), "printed.rs does not have what is printed now:\n{printed}");
+    }
+
+    #[test]
+    fn long_settings_are_printed_as_rustfmt_likes_them() {
+        let text = config(&Settings::most_different());
+        assert!(text.lines().count() > 10 && text.lines().all(|line| line.len() <= 120), "{text}");
+    }
+}

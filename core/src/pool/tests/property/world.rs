@@ -56,11 +56,14 @@ impl World {
         &self.reference.evidence
     }
 
-    fn carry_out(&mut self, plan: &Plan) -> Verdict {
+    /// What is planned, without the end.
+    pub(super) fn begin(&mut self, plan: &Plan) -> Verdict {
         self.tell(Event::Start { lazy: plan.lazy })?;
-        for step in &plan.steps {
-            self.step(step)?;
-        }
+        plan.steps.iter().try_for_each(|step| self.step(step))
+    }
+
+    fn carry_out(&mut self, plan: &Plan) -> Verdict {
+        self.begin(plan)?;
         if self.is_open() {
             self.heal()?;
             self.end()?;
