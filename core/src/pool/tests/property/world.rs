@@ -211,7 +211,7 @@ impl World {
                 self.now = self.now + time;
                 Ok(())
             }
-            Step::ToDeadline => self.to_deadline(),
+            Step::ToDeadline => self.tick_at_deadline(),
             Step::Pause => self.tell(Event::Pause),
             Step::Resume => self.tell(Event::Resume),
             Step::Recycle => self.tell(Event::Recycle),
@@ -231,7 +231,7 @@ impl World {
         self.reference.conns.iter().filter(|conn| pick(&conn.is)).map(|conn| conn.id).collect()
     }
 
-    fn to_deadline(&mut self) -> Verdict {
+    fn tick_at_deadline(&mut self) -> Verdict {
         if let Some((at, _)) = self.machine.deadline() {
             self.now = self.now.max(at);
         }
@@ -295,7 +295,7 @@ impl World {
             }
             // Fresh connections are replaced for ever: that is no reason to go on.
             match self.machine.deadline() {
-                Some((at, _)) if at <= end => self.to_deadline()?,
+                Some((at, _)) if at <= end => self.tick_at_deadline()?,
                 _ => break,
             }
         }
@@ -318,7 +318,7 @@ impl World {
         self.tell(Event::Shutdown { deadline })?;
         self.step(&Step::Acquire { wait: secs(30), leak_after: None })?;
         while self.machine.deadline().is_some() {
-            self.to_deadline()?;
+            self.tick_at_deadline()?;
         }
         ensure!(self.machine.state() == State::Terminated, BoundedEnd, "it does not end");
         ensure!(

@@ -44,7 +44,8 @@ impl Host {
         if !is_batch {
             self.failed_first = now;
         }
-        self.is_strict = !is_batch && !(alone && class == FaultClass::Capacity);
+        let is_down = alone && class == FaultClass::Capacity;
+        self.is_strict = !is_batch && !is_down;
         self.failed_last = now;
         self.standing = Standing::Bad(class);
     }

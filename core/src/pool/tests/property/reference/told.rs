@@ -39,11 +39,7 @@ impl Reference {
             }
             Event::Reset { conn } => self.was_reset(*conn),
             Event::ResetFailed { conn, fault } => self.reset_failed(*conn, fault.class),
-            Event::Closed { conn } => {
-                if self.is_in(*conn, |is| matches!(is, Is::Closing { .. })) {
-                    self.vacate(*conn);
-                }
-            }
+            Event::Closed { conn } if self.is_in(*conn, |is| matches!(is, Is::Closing { .. })) => self.vacate(*conn),
             Event::Shutdown { deadline } => self.shut_down(*deadline),
             event if self.is_open() => self.ordered(event),
             _ => {}
