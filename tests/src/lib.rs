@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod demo;
 mod error;
 pub mod kit;
+pub mod mutations;
 mod pgbouncer;
 mod ports;
 mod postgres;
