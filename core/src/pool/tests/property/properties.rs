@@ -12,7 +12,7 @@ use super::print::{heading, print};
 use super::world::run;
 
 /// Plans per property unless PGWEIR_QUICKCHECK_TESTS says otherwise: all properties together take some seconds.
-const TESTS: u64 = 60;
+const TESTS: u64 = 100;
 /// Steps of a plan, at most.
 const STEPS: usize = 200;
 

@@ -33,15 +33,11 @@ pub(super) struct Host {
 impl Host {
     /// `alone`: no connection of ours is open, or the pool starts: a full server is then like one that is down.
     pub(super) fn failed(&mut self, now: Instant, begun: Instant, class: FaultClass, alone: bool) {
-        let is_first = self.standing == Standing::Good;
-        let is_batch = !is_first && begun <= self.failed_last;
-        match class {
-            FaultClass::Transient | FaultClass::WrongRole if is_first => self.streak = 1,
-            FaultClass::Transient | FaultClass::WrongRole if !is_batch => self.streak += 1,
-            _ if is_batch => {}
-            _ => self.streak = 1,
-        }
+        let was_bad = matches!(self.standing, Standing::Bad(_));
+        let is_batch = self.standing != Standing::Good && begun <= self.failed_last;
+        let follows = was_bad && matches!(class, FaultClass::Transient | FaultClass::WrongRole);
         if !is_batch {
+            self.streak = if follows { self.streak + 1 } else { 1 };
             self.failed_first = now;
         }
         let is_down = alone && class == FaultClass::Capacity;
@@ -92,6 +88,8 @@ impl Host {
         match self.standing {
             Standing::Good | Standing::Unclear => Instant::ZERO,
             Standing::Bad(FaultClass::Permanent | FaultClass::Capacity) if self.is_strict => least(config.backoff_max),
+            // A connection of ours was closed since: there may be room.
+            Standing::Bad(FaultClass::Capacity) => Instant::ZERO,
             Standing::Bad(FaultClass::Transient | FaultClass::WrongRole) if self.is_strict && !demand => {
                 let factor = config.backoff_multiplier.max(1.0);
                 let doubled = (1..self.streak).fold(first, |delay, _| delay.mul_f64(factor).min(config.backoff_max));
