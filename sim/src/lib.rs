@@ -40,7 +40,7 @@
 //!
 //! One machine: `scenario` what a file says, `model` (the server) and `run` what happens, `oracle` what must hold
 //! meanwhile, `record` and `chart` what is kept, `expect` the comparison, `report` the pictures; `swarm` a scenario from
-//! every seed. Many machines: `fleet`. From a journal: `replay` it, or ask `what_if`. How fast: `speed`. `rng`, `queue`,
+//! every seed. Many machines: `fleet`. Every sequence of events: `exhaustive`. From a journal: `replay` it, or ask `what_if`. How fast: `speed`. `rng`, `queue`,
 //! `settings` and `yaml` serve them.
 //!
 //! The whole stack: `sim` what a test sees, `runtime` the Runtime behind it, `executor` tasks and time, `net` streams,
@@ -50,6 +50,7 @@
 
 mod chart;
 mod executor;
+pub mod exhaustive;
 mod expect;
 pub mod fleet;
 #[doc = include_str!("../docs/outage.md")]

@@ -27,6 +27,7 @@ pub mod demo;
 mod error;
 pub mod fuzz;
 pub mod kit;
+pub mod mutations;
 mod pgbouncer;
 mod ports;
 mod postgres;

@@ -1,5 +1,6 @@
 //! The commands, a file each, and what they share: how bad input and failures end.
 
+mod exhaustive;
 mod fleet;
 mod replay;
 mod run;
@@ -26,6 +27,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Exhaustive(exhaustive::Arguments),
     Replay(replay::Arguments),
     Run(run::Arguments),
     Fleet(Box<fleet::Arguments>),
@@ -43,6 +45,7 @@ const BAD_INPUT: u8 = 2;
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Exhaustive(arguments) => arguments.run(),
         Command::Replay(arguments) => arguments.run(),
         Command::Run(arguments) => arguments.run(),
         Command::Fleet(arguments) => arguments.run(),

@@ -126,7 +126,7 @@ pub(super) struct Expired {
 }
 
 /// All connections, by slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Conns {
     table: Vec<Conn>,
     counts: [u32; 9],

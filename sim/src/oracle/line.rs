@@ -17,7 +17,7 @@ pub(super) struct Asker {
 }
 
 /// Live askers in order of id. One that leaves from the middle leaves a gap.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Line {
     line: VecDeque<(WaiterId, Option<Asker>)>,
     live: u32,

@@ -9,7 +9,7 @@ use pgweir_core::time::Instant;
 use super::{Verdict, ensure};
 
 /// The server, as its answers to connects show it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Link {
     /// The last failure that no success has answered.
     fault: Option<Failure>,
@@ -19,7 +19,7 @@ pub(super) struct Link {
     doubt: Option<Failure>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     /// When: of a batch that started together, the first counts.
     at: Instant,

@@ -63,7 +63,7 @@ macro_rules! ensure {
 pub(crate) use ensure;
 
 /// The oracle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Oracle {
     config: PoolConfig,
     min_size: u32,
@@ -94,7 +94,7 @@ pub(crate) struct Oracle {
     seen: Seen,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Phase {
     New,
     Open,

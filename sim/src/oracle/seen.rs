@@ -4,7 +4,7 @@ use pgweir_core::pool::{CloseReason, ConnId, FaultClass, ShutdownReport};
 use pgweir_core::time::Instant;
 
 /// What matters of the step that is being made.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Step {
     /// Whether it is an acquire: one that is refused at once is demand while it is handled.
     pub(super) asked: bool,
@@ -18,7 +18,7 @@ pub(super) struct Step {
 }
 
 /// What must be found in the pool's own numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     pub(super) asked: u64,
     pub(super) granted: u64,

@@ -4,6 +4,7 @@ mod bad_input;
 mod broken;
 mod canaries;
 mod command;
+mod exhaustive;
 mod fleet;
 mod journal;
 mod scenarios;

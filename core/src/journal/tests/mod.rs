@@ -10,7 +10,7 @@ use quickcheck::{Gen, QuickCheck};
 
 use super::format::{HEADER, MACHINE, encode, put, put_prefix};
 use super::{Check, Header, Journal, JournalError, Part, Replay, Site, Why, Writer};
-use crate::pool::tests::random::recorded;
+use crate::pool::tests::property::recorded;
 use crate::pool::{ConnId, Event, Fate, Fault, FaultClass, Machine, SiteId};
 use crate::tests::cases;
 use crate::time::{Instant, Wall};
@@ -37,9 +37,8 @@ struct Tape {
     end: Machine,
 }
 
-fn tape(seed: u64, steps: u32) -> Tape {
-    let steps: Vec<u32> = (0..steps).map(|step| step.wrapping_mul(2_654_435_761).wrapping_add(seed as u32)).collect();
-    let (start, told, end) = recorded(seed, &steps, steps.len() / 4);
+fn tape(seed: u64, steps: usize) -> Tape {
+    let (start, told, end) = recorded(seed, steps, steps / 4);
     let mut writer = Writer::new(&header(&start), &start);
     writer.sites(&[site(10), site(20)]);
     for (index, (at, event, check)) in told.iter().enumerate() {

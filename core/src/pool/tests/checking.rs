@@ -236,3 +236,23 @@ fn peers_17_a_reset_that_finds_the_role_changed_makes_the_siblings_suspect() {
         assert_eq!(rig.take_validates().len(), suspects, "{class:?}");
     }
 }
+
+/// An outage that a surviving connection ends shows that the server lives; the refill keeps the distance of demand all
+/// the same.
+#[test]
+fn a_server_that_lives_is_tried_early_but_not_at_once() {
+    let mut rig = Rig::fixed(2);
+    let survivor = rig.unlent()[1];
+    rig.lost(rig.unlent()[0]);
+    rig.close_all();
+    // The check of the survivor is not answered yet; outage_grace passes.
+    rig.pass_failing(ms(2100), FaultClass::Transient);
+    let conn = rig.pass_until_connect();
+    rig.connect_failed(conn, FaultClass::Transient);
+    let failed = rig.now;
+    assert!(rig.machine.health(rig.now).outage.is_some());
+    rig.event(Event::Validated { conn: survivor });
+    assert!(rig.machine.health(rig.now).outage.is_none() && rig.take_connects().is_empty());
+    rig.pass_until_connect();
+    assert!((ms(900)..=ms(1000)).contains(&(rig.now - failed)), "after {:?}", rig.now - failed);
+}

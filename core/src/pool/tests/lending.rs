@@ -220,6 +220,45 @@ fn a_pause_queues_acquires_and_their_deadlines_still_hold() {
 }
 
 #[test]
+fn what_comes_back_during_a_pause_is_lent_to_nobody() {
+    for fate in [Fate::Clean, Fate::Unused] {
+        let mut rig = Rig::fixed(1);
+        let conn = rig.lease();
+        let waiter = rig.acquire();
+        rig.event(Event::Pause);
+        rig.release(conn, fate);
+        assert_eq!((rig.granted(waiter), rig.counts().idle), (None, 1), "{fate:?}");
+        rig.event(Event::Resume);
+        assert_eq!(rig.granted(waiter), Some(conn), "{fate:?}");
+    }
+}
+
+#[test]
+fn a_timeout_at_the_moment_of_a_connects_deadline_knows_of_it() {
+    let mut rig = Rig::cold(PoolConfig { min_size: 0, max_size: 1, connect_timeout: secs(1), ..config() });
+    rig.event(Event::Start { lazy: true });
+    let waiter = rig.acquire_for(secs(1));
+    rig.pass(secs(1));
+    let reason = rig.rejected(waiter);
+    assert!(matches!(&reason, Some(Reject::Timeout(report)) if report.last_fault.is_some()), "{reason:?}");
+}
+
+#[test]
+fn what_nobody_saw_counts_no_queries() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 1, max_queries: 3, ..config() });
+    let conn = rig.lease();
+    rig.release(conn, Fate::Unused);
+    for _ in 0..5 {
+        assert_eq!(rig.lease(), conn);
+        rig.release(conn, Fate::Unused);
+    }
+    // One that somebody saw is one of three.
+    assert_eq!(rig.lease(), conn);
+    rig.release(conn, Fate::Clean);
+    assert_eq!((rig.take_closes().len(), rig.counts().idle), (0, 1));
+}
+
+#[test]
 fn a_dirty_connection_is_drained_before_anybody_else_gets_it() {
     let mut rig = Rig::fixed(1);
     let conn = rig.lease();

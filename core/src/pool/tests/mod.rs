@@ -5,7 +5,7 @@ mod edges;
 mod ending;
 mod lending;
 mod outage;
-pub(crate) mod random;
+pub(crate) mod property;
 mod recycling;
 mod reporting;
 mod rig;
