@@ -180,7 +180,7 @@ mod tests {
         waiters.remove(WaiterId(2));
         waiters.insert(waiter(2));
         waiters.insert(waiter(2));
-        waiters.check();
+        waiters.check().expect("it is in order");
         assert_eq!(waiters.live(), 3);
         let order: Vec<u64> = std::iter::from_fn(|| waiters.pop()).map(|w| w.id.0).collect();
         assert_eq!(order, [1, 2, 3]);

@@ -2,9 +2,7 @@
 
 use super::rig::{Rig, config, fault, ms, secs};
 use crate::config::PoolConfig;
-use crate::pool::{
-    ConnId, DatabaseStatus, Event, Fate, FaultClass, Histogram, Notice, Reason, Reject, SqlState, Stats,
-};
+use crate::pool::{ConnId, DatabaseStatus, Event, Fate, FaultClass, Notice, Reason, Reject, SqlState};
 
 #[test]
 fn a_timeout_names_the_five_longest_holders() {
@@ -86,23 +84,6 @@ fn reasons_ids_and_codes_have_texts() {
     assert_eq!(SqlState::try_from("57P01".to_owned()).map(|code| code.to_string()), Ok("57P01".to_owned()));
     let error = SqlState::try_from("57P1".to_owned()).expect_err("too short");
     assert_eq!(error, "\"57P1\" is not a SQLSTATE: five letters or digits");
-}
-
-#[test]
-fn a_histogram_is_its_buckets() {
-    let mut rig = Rig::fixed(1);
-    for millis in [0, 5, 5, 70] {
-        let conn = rig.lease();
-        rig.pass(ms(millis));
-        rig.release(conn, Fate::Clean);
-    }
-    let Stats { totals, .. } = rig.machine.stats(rig.now);
-    let buckets: Vec<_> = totals.usage.buckets().collect();
-    assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 4);
-    assert_eq!(buckets.len(), 3);
-    assert!(buckets.is_sorted_by_key(|(bound, _)| *bound), "{buckets:?}");
-    assert_eq!(buckets.last().map(|(bound, _)| *bound), Some(ms(70)));
-    assert_eq!(Histogram::default().buckets().count(), 0);
 }
 
 #[test]
