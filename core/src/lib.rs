@@ -11,6 +11,10 @@ pub mod manager;
 pub mod os;
 pub mod pg;
 pub mod pool;
+#[doc = include_str!("../docs/production.md")]
+pub mod production {}
+#[doc = include_str!("../docs/proof.md")]
+pub mod proof {}
 pub mod report;
 pub mod runtime;
 #[cfg(test)]
