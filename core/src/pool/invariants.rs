@@ -64,10 +64,9 @@ impl Machine {
             assert!(holders.binary_search(&waiter.id).is_err(), "One answer: {:?} waits and holds", waiter.id);
             assert!(waiter.id.0 < self.next_waiter, "One answer: an unknown waiter waits");
         }
-        assert_eq!(
-            self.totals.wait.count(),
-            self.totals.acquisitions,
-            "True numbers: the wait histogram differs from the acquisitions"
+        assert!(
+            self.totals.wait.count() >= self.totals.acquisitions,
+            "True numbers: acquisitions are missing in the wait histogram"
         );
     }
 
