@@ -3,9 +3,12 @@
 
 mod acquire;
 mod background;
+#[cfg(feature = "endpoint")]
+mod endpoint;
 mod events;
 mod journal;
 mod lifecycle;
+mod metrics;
 mod panics;
 mod reports;
 
