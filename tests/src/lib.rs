@@ -7,6 +7,7 @@
 //! - [`ScriptedServer`] is a hostile or broken server: it answers with the bytes that a test gives it. [`wire`] has the
 //!   usual ones.
 //! - [`Client`] is a small blocking client for the test's own look at the server.
+//! - [`monitoring`] runs a Prometheus and knows the dashboard and the alert rules; [`http`] asks endpoints.
 //! - [`eventually`] waits for a condition, never for a time.
 //! - [`conformance`](mod@conformance) is the suite that every runtime passes.
 //! - [`kit`] has what a test needs of its runtime, whichever that is.
@@ -24,7 +25,9 @@ mod client;
 pub mod conformance;
 pub mod demo;
 mod error;
+pub mod http;
 pub mod kit;
+pub mod monitoring;
 mod pgbouncer;
 mod ports;
 mod postgres;

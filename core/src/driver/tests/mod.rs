@@ -10,6 +10,8 @@ mod journal;
 mod lifecycle;
 mod metrics;
 mod panics;
+#[cfg(feature = "metrics")]
+mod publish;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
