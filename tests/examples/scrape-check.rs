@@ -6,12 +6,12 @@
 //!
 //! A pool on a throw-away PostgreSQL goes through what the rules are about: a queue, timeouts, a leak, connections that
 //! break, connects that fail, an outage. Meanwhile Prometheus scrapes its endpoint, and every query of the dashboard and
-//! every rule is evaluated again and again through its HTTP API: none may be in error, and each must have had something to
-//! show. `promtool` checks the rules and the text. Takes about a minute. Ends with code 1 if something is wrong.
+//! every rule is evaluated again and again through its HTTP API: none may be in error, each must have had something to show,
+//! and each alert must have been raised. `promtool` checks the rules and the text. Takes about a minute. Ends with code 1 if something is wrong.
 
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -196,6 +196,8 @@ struct Checks {
     prometheus: Arc<Prometheus>,
     /// By place: the expression, and the most series that it had.
     found: BTreeMap<String, (String, usize)>,
+    /// The alerts that Prometheus itself has raised, waiting for their time or firing.
+    raised: BTreeSet<String>,
 }
 
 impl Checks {
@@ -203,7 +205,7 @@ impl Checks {
         let queries = dashboard("10s").into_iter().map(|query| (query.panel, query.expression));
         let panels = queries.enumerate().map(|(at, (panel, query))| (format!("panel {at:02} {panel}"), (query, 0)));
         let rules = alerts().into_iter().map(|alert| (format!("alert {}", alert.name), (alert.expression, 0)));
-        Checks { prometheus: Arc::new(prometheus), found: panels.chain(rules).collect() }
+        Checks { prometheus: Arc::new(prometheus), found: panels.chain(rules).collect(), raised: BTreeSet::new() }
     }
 
     /// Evaluates all of them.
@@ -212,6 +214,8 @@ impl Checks {
         for place in places {
             self.look_at(&place, None).await?;
         }
+        let prometheus = self.prometheus.clone();
+        self.raised.extend(tokio::task::spawn_blocking(move || prometheus.alerts()).await??);
         Ok(())
     }
 
@@ -239,6 +243,10 @@ impl Checks {
                 wrong.push(format!("{place} never had anything to show: {expression}"));
             }
         }
+        // While this runs nothing is absent for long.
+        let expected = alerts().into_iter().map(|alert| alert.name).filter(|name| name != "PgweirAbsent");
+        let silent = expected.filter(|name| !self.raised.contains(name));
+        wrong.extend(silent.map(|name| format!("alert {name} was never raised")));
         wrong
     }
 }

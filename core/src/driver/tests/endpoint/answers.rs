@@ -104,7 +104,9 @@ fn head_says_what_get_would_without_its_body() {
         let get = rig.get(page);
         let head = rig.ask(&format!("HEAD {page} HTTP/1.1\r\nhost: h\r\n\r\n"));
         assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{page}");
-        assert_eq!(head.head, get.head, "{page}");
+        // The clock goes on between the two.
+        let undated = |head: &str| head.lines().filter(|line| !line.starts_with("date: ")).collect::<String>();
+        assert_eq!(undated(&head.head), undated(&get.head), "{page}");
         assert!(head.head.contains(&format!("content-length: {}", get.body.len())), "{page}: {head:?}");
     }
 }
