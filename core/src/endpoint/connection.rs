@@ -32,7 +32,7 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
 }
 
 enum Stage<R: Runtime, S: Stream> {
-    Serving { http: http1::Connection<Io<R, S>, Service<R>>, stopping: bool },
+    Serving { http: Box<http1::Connection<Io<R, S>, Service<R>>>, stopping: bool },
     Lingering { io: Io<R, S>, lingering: Lingering },
     Over,
 }
@@ -54,41 +54,36 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             .serve_connection(io, service);
         let timer_at = progress.deadline();
         let timer = runtime.timer(timer_at);
-        Connection { stage: Stage::Serving { http, stopping: false }, progress, runtime, timer, timer_at, stay }
+        let stage = Stage::Serving { http: Box::new(http), stopping: false };
+        Connection { stage, progress, runtime, timer, timer_at, stay }
     }
 
     /// Ready when the connection is over.
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match &mut self.stage {
-                Stage::Serving { http, stopping } => {
-                    if !*stopping && self.stay.poll_stop(cx).is_ready() {
-                        *stopping = true;
-                        Pin::new(&mut *http).graceful_shutdown();
-                    }
-                    let done = http.poll_without_shutdown(cx).is_ready();
-                    if !done && !(*stopping && self.progress.is_idle()) {
-                        return Poll::Pending;
-                    }
-                    let Stage::Serving { http, stopping } = std::mem::replace(&mut self.stage, Stage::Over) else {
-                        return Poll::Ready(());
-                    };
-                    if stopping {
-                        return Poll::Ready(());
-                    }
-                    self.stage = Stage::Lingering { io: http.into_parts().io, lingering: Lingering::new() };
-                    self.timer_at = self.runtime.now() + LINGER;
-                    self.timer.reset(self.timer_at);
-                }
-                Stage::Lingering { io, lingering } => {
-                    return if self.stay.poll_stop(cx).is_ready() {
-                        Poll::Ready(())
-                    } else {
-                        io.poll_linger(cx, lingering)
-                    };
-                }
-                Stage::Over => return Poll::Ready(()),
+        if let Stage::Serving { http, stopping } = &mut self.stage {
+            if !*stopping && self.stay.poll_stop(cx).is_ready() {
+                *stopping = true;
+                Pin::new(&mut **http).graceful_shutdown();
             }
+            let done = http.poll_without_shutdown(cx).is_ready();
+            let stopped = *stopping && self.progress.is_idle();
+            if !(done || stopped) {
+                return Poll::Pending;
+            }
+            self.finish();
+        }
+        match &mut self.stage {
+            Stage::Lingering { io, lingering } if self.stay.poll_stop(cx).is_pending() => io.poll_linger(cx, lingering),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Nothing more is served. A client may still be sending, and is to see the last answer; a stop does not wait for that.
+    fn finish(&mut self) {
+        if let Stage::Serving { http, stopping: false } = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.stage = Stage::Lingering { io: http.into_parts().io, lingering: Lingering::new() };
+            self.timer_at = self.runtime.now() + LINGER;
+            self.timer.reset(self.timer_at);
         }
     }
 

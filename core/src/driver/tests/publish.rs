@@ -16,8 +16,10 @@ use crate::metrics::{Format, Kind, Publisher, TABLE, text};
 #[derive(Clone, Default)]
 struct Kept {
     series: Arc<Mutex<BTreeMap<String, Vec<f64>>>>,
-    described: Arc<Mutex<BTreeMap<String, (Option<Unit>, String)>>>,
+    described: Arc<Mutex<BTreeMap<String, Description>>>,
 }
+
+type Description = (Option<Unit>, String);
 
 struct Series {
     name: String,
