@@ -32,7 +32,7 @@ fn a_scrape() -> Vec<Sample> {
         lease.query_one("SELECT 1", &[]).await.expect("an answer");
         pool.try_get().expect_err("it is lent");
         pool.get_timeout(Duration::from_millis(10)).await.expect_err("it is lent");
-        drop(tokio::time::timeout(Duration::from_millis(10), pool.get()).await.expect_err("it is lent"));
+        tokio::time::timeout(Duration::from_millis(10), pool.get()).await.map(drop).expect_err("it is lent");
         while pool.health().leak_count == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
