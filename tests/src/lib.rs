@@ -25,6 +25,7 @@ mod client;
 pub mod conformance;
 pub mod demo;
 mod error;
+mod example;
 pub mod http;
 pub mod kit;
 pub mod monitoring;
@@ -40,6 +41,7 @@ pub mod wire;
 
 pub use client::{Client, ClientConfig, Endpoint, Row};
 pub use error::{Error, Result};
+pub use example::example;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Auth, Backend, LocalPostgres, LocalPostgresBuilder, StopMode};
 pub use proxy::{Cut, Direction, Proxy, ProxyStats, Scope};
