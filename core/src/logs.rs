@@ -106,6 +106,9 @@ events! {
         "End the work at `location` when the service stops, or raise `shutdown_timeout`.";
     "pgweir.shutdown.done" INFO, [finished, forced, rejected, duration_ms] []
         "Nothing is open any more.", "Nothing.";
+    "pgweir.endpoint.accept_failed" WARN, [cause, pause_ms] []
+        "The HTTP endpoint cannot accept connections for a moment.",
+        "`too many open files`: raise the process's limit, or find what leaks them.";
     "pgweir.notice" DEBUG, [pid, severity, sqlstate] []
         "The server sent a notice.", "Whatever it says; `RAISE NOTICE` of your own functions ends up here.";
 }

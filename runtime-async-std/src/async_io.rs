@@ -75,6 +75,13 @@ impl AsyncIoStream {
         };
         Ok(AsyncIoStream { socket: Arc::new(socket) })
     }
+
+    /// A connection that came in. If it is gone again its first read says so.
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
+        let _ = stream.set_nodelay(true);
+        Ok(AsyncIoStream { socket: Arc::new(Socket::Tcp(Async::new(stream)?)) })
+    }
 }
 
 #[derive(Debug)]

@@ -31,6 +31,12 @@ pub type Acquire<M = Postgres> = pgweir_core::driver::Acquire<AsyncStd, M>;
 pub type Lease<M = Postgres> = pgweir_core::driver::Lease<AsyncStd, M>;
 /// A PostgreSQL connection, as a lease shows it.
 pub type Client = pgweir_core::client::Client<AsyncStd>;
+/// Health, statistics and metrics over HTTP: see [`pgweir_core::endpoint`].
+#[cfg(feature = "endpoint")]
+pub type Endpoint = pgweir_core::endpoint::Endpoint<AsyncStd>;
+/// Publishes a pool's metrics through the facade crate `metrics`: see [`pgweir_core::metrics`].
+#[cfg(feature = "metrics")]
+pub type Publisher<M = Postgres> = pgweir_core::metrics::Publisher<AsyncStd, M>;
 
 /// async-std's global executor: tasks can be spawned from any thread.
 #[derive(Clone, Copy, Debug, Default)]

@@ -54,7 +54,11 @@
 mod async_io;
 #[cfg(feature = "async-std")]
 pub mod async_std;
+#[cfg(feature = "endpoint")]
+mod endpoint;
 #[cfg(feature = "smol")]
 pub mod smol;
 
 pub use crate::async_io::{AsyncIoStream, AsyncIoTimer};
+#[cfg(feature = "endpoint")]
+pub use crate::endpoint::AsyncIoListener;

@@ -29,6 +29,12 @@ pub type Acquire<M = Postgres> = pgweir_core::driver::Acquire<Smol, M>;
 pub type Lease<M = Postgres> = pgweir_core::driver::Lease<Smol, M>;
 /// A PostgreSQL connection, as a lease shows it.
 pub type Client = pgweir_core::client::Client<Smol>;
+/// Health, statistics and metrics over HTTP: see [`pgweir_core::endpoint`].
+#[cfg(feature = "endpoint")]
+pub type Endpoint = pgweir_core::endpoint::Endpoint<Smol>;
+/// Publishes a pool's metrics through the facade crate `metrics`: see [`pgweir_core::metrics`].
+#[cfg(feature = "metrics")]
+pub type Publisher<M = Postgres> = pgweir_core::metrics::Publisher<Smol, M>;
 
 /// smol's global executor: tasks can be spawned from any thread.
 #[derive(Clone, Copy, Debug, Default)]

@@ -56,6 +56,11 @@ impl TokioRuntime {
         TokioRuntime { handle, ended: Ended::default() }
     }
 
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.handle.enter()
+    }
+
     /// Polls `work` with this runtime entered, as tokio's sockets and threads need it, whoever waits for it.
     async fn entered<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);

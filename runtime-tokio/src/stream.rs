@@ -36,6 +36,13 @@ impl TokioStream {
         Ok(TokioStream { socket: Arc::new(socket) })
     }
 
+    /// A connection that came in. If it is gone again its first read says so.
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        let _ = stream.set_nodelay(true);
+        TokioStream { socket: Arc::new(Socket::Tcp(stream)) }
+    }
+
     /// The same socket once more, to look at it or to end it: only one of the two may be polled.
     #[cfg(feature = "tokio-postgres")]
     pub(crate) fn share(&self) -> Self {

@@ -7,6 +7,7 @@
 //! - [`ScriptedServer`] is a hostile or broken server: it answers with the bytes that a test gives it. [`wire`] has the
 //!   usual ones.
 //! - [`Client`] is a small blocking client for the test's own look at the server.
+//! - [`monitoring`] runs a Prometheus and knows the dashboard and the alert rules; [`http`] asks endpoints.
 //! - [`eventually`] waits for a condition, never for a time.
 //! - [`conformance`](mod@conformance) is the suite that every runtime passes.
 //! - [`fuzz`] has the bodies of the fuzz targets, and how to run them.
@@ -25,8 +26,11 @@ mod client;
 pub mod conformance;
 pub mod demo;
 mod error;
+mod example;
 pub mod fuzz;
+pub mod http;
 pub mod kit;
+pub mod monitoring;
 pub mod mutations;
 mod pgbouncer;
 mod ports;
@@ -40,6 +44,7 @@ pub mod wire;
 
 pub use client::{Client, ClientConfig, Endpoint, Row};
 pub use error::{Error, Result};
+pub use example::example;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Auth, Backend, LocalPostgres, LocalPostgresBuilder, StopMode};
 pub use proxy::{Cut, Direction, Proxy, ProxyStats, Scope};

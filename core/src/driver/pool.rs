@@ -14,10 +14,11 @@ use super::sync::{Arc, Ordering};
 use super::task::Background;
 use crate::config::PoolConfig;
 use crate::error::{AcquireError, LeaseInfo, OpenError};
-use crate::journal::{Dump, JournalOptions, Tape, Why};
+use crate::journal::{Dump, JournalOptions, Why};
 use crate::manager::Manager;
-use crate::pool::{Counts, Event, ShutdownReport, SiteId};
-use crate::report::{self, DebugParts, DebugReport, HealthReport, PoolStats};
+use crate::metrics::Snapshot;
+use crate::pool::{Counts, Event, ShutdownReport};
+use crate::report::{DebugReport, HealthReport, PoolStats};
 use crate::runtime::Runtime;
 use crate::time::Instant;
 
@@ -170,47 +171,25 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     /// All counters and histograms, from one moment. No query is made; the lock is held for as long as it takes to
     /// copy them, well below a microsecond.
     pub fn stats(&self) -> PoolStats {
-        let now = self.shared.runtime.now();
-        let (stats, state, last_error, hosts) = {
-            let state = self.shared.lock();
-            let machine = &state.machine;
-            let last_error = machine.last_fault().map(|(fault, at)| (fault.clone(), at));
-            (machine.stats(now), machine.state(), last_error, machine.hosts())
-        };
-        PoolStats::new(&stats, state, last_error.as_ref(), &hosts, &self.shared.scale(now))
+        self.shared.stats()
     }
 
     /// Whether work can be done, and why not, from one moment. No query is made; the lock is held as for
     /// [`stats`](Pool::stats).
     pub fn health(&self) -> HealthReport {
-        let now = self.shared.runtime.now();
-        let (health, hosts, holders) = {
-            let state = self.shared.lock();
-            (state.machine.health(now), state.machine.hosts(), state.leases(now, report::HOLDERS))
-        };
-        HealthReport::new(&health, &hosts, &holders, &self.shared.scale(now))
+        self.shared.health()
     }
 
     /// Who holds connections, who waits and from where, and the last events of the [journal](Pool::journal), from one
     /// moment: at most `limit` of each.
     pub fn debug_report(&self, limit: usize) -> DebugReport {
-        let now = self.shared.runtime.now();
-        let (parts, tape, sites) = {
-            let state = self.shared.lock();
-            let parts = DebugParts {
-                state: state.machine.state(),
-                counts: state.machine.counts(),
-                holders: state.leases(now, limit),
-                waiters: state.queue(limit),
-                hosts: state.machine.hosts(),
-            };
-            (parts, state.recorder.recent(limit), state.sites.all().to_vec())
-        };
-        let location = |site: SiteId| sites.get(site.0 as usize).copied();
-        let wall = self.shared.wall;
-        let events = tape.iter().flat_map(Tape::entries);
-        let events = events.map(|(at, event, _)| report::describe(at, &event, wall, location)).collect();
-        DebugReport::new(&parts, events, &self.shared.scale(now))
+        self.shared.debug_report(limit)
+    }
+
+    /// Every number that a monitoring system gets, from one moment: see [`metrics`](crate::metrics). The lock is held as
+    /// for [`stats`](Pool::stats).
+    pub fn metrics(&self) -> Snapshot {
+        self.shared.metrics()
     }
 
     /// The pool's recent past, to be replayed elsewhere: every event that its machine was told, as far as they are kept,
@@ -274,7 +253,6 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
         matches!(self.shared.lock().machine.state(), State::ShuttingDown | State::Terminated)
     }
 
-    #[cfg(test)]
     pub(crate) fn shared(&self) -> &Handle<R, M> {
         &self.shared
     }

@@ -122,7 +122,7 @@ impl Machine {
     /// A granted connection was dead before its caller saw it: the grant never happened.
     pub(super) fn check_failed(&mut self, now: Instant, conn: ConnId, fault: Fault, actions: &mut Vec<Action>) {
         let Some(&Slot::Lent { life, lease }) = self.slots.find(conn) else { return };
-        self.uncount(&lease);
+        self.uncount();
         self.leak_resolved(now, conn.slot, &life, &lease, actions);
         self.notice(Notice::ValidationFailed { conn, fault: fault.clone() }, actions);
         self.bury(now, conn.slot, life, fault, CloseReason::ValidationFailed, actions);

@@ -90,8 +90,8 @@ impl Machine {
             );
         }
         hold!(
-            self.totals.wait.count() == self.totals.acquisitions,
-            "True numbers: the wait histogram differs from the acquisitions"
+            self.totals.wait.count() >= self.totals.acquisitions,
+            "True numbers: acquisitions are missing in the wait histogram"
         );
         Ok(())
     }

@@ -304,7 +304,7 @@ impl Machine {
     #[inline(always)]
     fn account(&mut self, now: Instant, lease: &Lease, fate: Fate, queries: u64) {
         if fate == Fate::Unused {
-            self.uncount(lease);
+            self.uncount();
             self.totals.cancelled += 1;
         } else {
             self.totals.releases += 1;
@@ -313,10 +313,10 @@ impl Machine {
         }
     }
 
-    /// Takes an acquisition back.
-    pub(super) fn uncount(&mut self, lease: &Lease) {
+    /// Takes an acquisition back. The wait histogram keeps it: it must never shrink, since a monitoring system takes that
+    /// for a restart.
+    pub(super) fn uncount(&mut self) {
         self.totals.acquisitions -= 1;
-        self.totals.wait.unrecord(nanos_between(lease.arrival, lease.since));
     }
 
     pub(super) fn leak_resolved(

@@ -70,3 +70,40 @@ names! {
         Discarded = "discarded",
     }
 }
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 7] = [
+        State::Initializing,
+        State::Healthy,
+        State::Degraded,
+        State::Unhealthy,
+        State::Recovering,
+        State::ShuttingDown,
+        State::Terminated,
+    ];
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Status; 3] = [Status::Healthy, Status::Degraded, Status::Unhealthy];
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Unknown, Role::Primary, Role::Standby];
+}
+
+#[cfg(test)]
+mod lists {
+    use super::*;
+
+    #[test]
+    fn every_state_status_and_role_is_listed() {
+        assert!(State::ALL.iter().enumerate().all(|(index, state)| *state as usize == index));
+        assert!(Status::ALL.iter().enumerate().all(|(index, status)| *status as usize == index));
+        assert!(Role::ALL.iter().enumerate().all(|(index, role)| *role as usize == index));
+        let last = (State::ALL.last(), Status::ALL.last(), Role::ALL.last());
+        assert_eq!(last, (Some(&State::Terminated), Some(&Status::Unhealthy), Some(&Role::Standby)));
+    }
+}

@@ -27,7 +27,8 @@ pub struct Stats {
 /// What grew since the pool was made.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// Acquires that got a connection and saw it.
+    /// Acquires that got a connection and saw it. The one number here that may shrink: a grant that nobody saw is taken
+    /// back.
     pub acquisitions: u64,
     /// Leases that came back. A lease cut off by a shutdown does not.
     pub releases: u64,
@@ -57,7 +58,7 @@ pub struct Totals {
     pub peak_active: u32,
     /// Most waiters at once.
     pub peak_waiting: u32,
-    /// Time from acquire to grant.
+    /// Time from acquire to grant, those grants included that nobody saw.
     pub wait: Histogram,
     /// Time from grant to release.
     pub usage: Histogram,
@@ -221,10 +222,7 @@ impl Histogram {
         let (mut index, mut seen) = (0, 0);
         let mut count = |bound: &Duration| {
             let bound = nanos(*bound);
-            if bound >= self.max {
-                return self.count;
-            }
-            while upper_bound(index) <= bound {
+            while index < BUCKETS && upper_bound(index) <= bound {
                 seen += self.buckets[index];
                 index += 1;
             }
@@ -247,13 +245,20 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    /// Takes back a duration that was recorded; the maximum stays.
-    pub(super) fn unrecord(&mut self, nanos: u64) {
-        let bucket = &mut self.buckets[bucket(nanos)];
-        if *bucket > 0 {
-            *bucket -= 1;
-            self.count -= 1;
-            self.sum = self.sum.saturating_sub(nanos);
+    /// The buckets in use: the longest duration in each, at most the maximum, and how many are in it.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let used = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        used.map(|(index, count)| (Duration::from_nanos(upper_bound(index).min(self.max)), *count))
+    }
+
+    /// What was recorded since `earlier`, a copy of this histogram.
+    pub fn since(&self, earlier: &Histogram) -> Histogram {
+        let buckets = self.buckets.iter().zip(&earlier.buckets).map(|(now, then)| now.saturating_sub(*then));
+        Histogram {
+            buckets: buckets.collect(),
+            count: self.count.saturating_sub(earlier.count),
+            sum: self.sum.saturating_sub(earlier.sum),
+            max: self.max,
         }
     }
 }
@@ -380,18 +385,40 @@ mod tests {
         for micros in [900, 1_001, 4_000, 5_001, 8_000, 20_000, 99_000] {
             histogram.record(micros * 1_000);
         }
-        assert_eq!(histogram.cumulative(&bounds), [1, 3, 5, 7]);
+        // 99 ms share a bucket with durations above 100 ms.
+        assert_eq!(histogram.cumulative(&bounds), [1, 3, 5, 6]);
         histogram.record(u64::MAX);
         assert_eq!(histogram.cumulative(&bounds)[..3], [1, 3, 5]);
         assert_eq!(histogram.cumulative(&[Duration::MAX]), [8]);
     }
 
+    /// A monitoring system takes a bucket that shrinks for a new process, and all of it for news.
     #[test]
-    fn a_record_can_be_taken_back() {
+    fn no_bucket_ever_shrinks() {
+        let bounds = [1, 5, 10, 100].map(Duration::from_millis);
         let mut histogram = Histogram::default();
-        histogram.record(5_000);
-        histogram.unrecord(5_000);
-        assert_eq!((histogram.count(), histogram.sum()), (0, Duration::ZERO));
+        let mut before = histogram.cumulative(&bounds);
+        // The longest so far is within a bound; its bucket is not.
+        for micros in [900, 4_990, 9_900, 99_000, 7_200_000_000] {
+            histogram.record(micros * 1_000);
+            let after = histogram.cumulative(&bounds);
+            assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?}, then {after:?}");
+            before = after;
+        }
+    }
+
+    #[test]
+    fn a_difference_has_what_came_between() {
+        let mut histogram = Histogram::default();
+        histogram.record(5_000_000);
+        let earlier = histogram.clone();
+        assert_eq!(earlier.since(&earlier).buckets().count(), 0);
+        histogram.record(5_000_000);
+        histogram.record(70_000_000);
+        let news = histogram.since(&earlier);
+        assert_eq!((news.count(), news.sum()), (2, Duration::from_millis(75)));
+        let buckets: Vec<(Duration, u64)> = news.buckets().collect();
+        assert_eq!(buckets, [(Duration::from_nanos(5_242_879), 1), (Duration::from_millis(70), 1)]);
     }
 
     #[test]

@@ -387,6 +387,7 @@ impl Oracle {
         let Asker { arrival, deadline, leak_after, .. } = asker;
         self.conns.put(id, Is::Lent(Lease { waiter, arrival, deadline, since: now, leak_after, reports: 0 }));
         self.seen.granted += 1;
+        self.seen.grants += 1;
         self.seen.peak_active = self.seen.peak_active.max(self.conns.lent());
         if !self.config.acquire_slow().is_zero() && now - arrival >= self.config.acquire_slow() {
             self.seen.slow_at = Some(now);
@@ -501,7 +502,7 @@ impl Oracle {
                 ("opened", totals.opened, seen.opened),
                 ("connects", totals.connects, seen.connects),
                 ("leaks_suspected", totals.leaks_suspected, seen.suspected),
-                ("waits recorded", totals.wait.count(), seen.granted),
+                ("waits recorded", totals.wait.count(), seen.grants),
                 ("queries", totals.queries, seen.queries),
                 ("validations", totals.validations, seen.validations),
                 ("peak_active", u64::from(totals.peak_active), u64::from(seen.peak_active)),

@@ -22,6 +22,8 @@ pub(super) struct Step {
 pub(super) struct Seen {
     pub(super) asked: u64,
     pub(super) granted: u64,
+    /// Those included that were taken back.
+    pub(super) grants: u64,
     pub(super) released: u64,
     pub(super) cancelled: u64,
     pub(super) timeouts: u64,

@@ -1,4 +1,4 @@
-//! Installing PostgreSQL, or PgBouncer, where that is one harmless command: as root on Debian and Ubuntu, which in
+//! Installing PostgreSQL, PgBouncer or Prometheus where that is one harmless command: as root on Debian and Ubuntu, which in
 //! practice is a container or a CI machine.
 
 use crate::state::{self, FileLock};
@@ -30,6 +30,17 @@ pub(crate) fn install_pgbouncer(is_there: impl Fn() -> bool) -> Result<()> {
              pgbouncer`, or the package `pgbouncer` of another system."
         ))),
         None => install_package("pgbouncer", is_there),
+    }
+}
+
+/// Installs Prometheus in the same way.
+pub(crate) fn install_prometheus(is_there: impl Fn() -> bool) -> Result<()> {
+    match forbidden() {
+        Some(why) => Err(Error::NoPostgres(format!(
+            "no Prometheus found on this machine{why}. To get one: `sudo apt-get install -y --no-install-recommends \
+             prometheus`, or the package `prometheus` of another system."
+        ))),
+        None => install_package("prometheus", is_there),
     }
 }
 

@@ -3,10 +3,15 @@
 
 mod acquire;
 mod background;
+#[cfg(feature = "endpoint")]
+mod endpoint;
 mod events;
 mod journal;
 mod lifecycle;
+mod metrics;
 mod panics;
+#[cfg(feature = "metrics")]
+mod publish;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -138,6 +138,7 @@ fn peers_11_a_grant_to_a_dropped_acquire_goes_to_the_next_waiter() {
     assert_eq!(rig.granted(next), Some(conn));
     let totals = rig.machine.stats(rig.now).totals;
     assert_eq!((totals.acquisitions, totals.releases, totals.cancelled), (2, 1, 1));
+    assert_eq!(totals.wait.count(), 3, "what is exported never shrinks");
 }
 
 #[test]
