@@ -1,4 +1,4 @@
-//! What a queued acquire and an open pool of PostgreSQL connections weigh. Fails where a limit is passed.
+//! What a queued acquire and an open pool of PostgreSQL connections weigh. Fails where a limit is passed.
 //! `cargo bench -p pgweir-benches --bench memory`
 
 #![allow(clippy::print_stdout, reason = "a benchmark's output is its table")]

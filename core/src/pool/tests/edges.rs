@@ -62,7 +62,7 @@ fn a_database_is_connecting_until_it_was_reached_and_connected_where_nothing_is_
     rig.event(Event::Start { lazy: true });
     let health = rig.machine.health(rig.now);
     assert_eq!(health.database, DatabaseStatus::Connecting);
-    assert!(health.reasons.iter().any(|reason| *reason == Reason::Initializing), "{:?}", health.reasons);
+    assert!(health.reasons.contains(&Reason::Initializing), "{:?}", health.reasons);
 
     let mut rig = Rig::ready(PoolConfig { min_size: 0, ..config() });
     rig.acquire();

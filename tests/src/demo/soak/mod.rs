@@ -1,5 +1,5 @@
 //! The soak: a real pool on a real server for as long as one likes, with everything that may happen to it, and checks
-//! from the outside that nothing leaks.
+//! from the outside that nothing leaks.
 //!
 //! `callers` use the pool in every way, `operator` resizes, pauses, recycles, closes and opens it, `breaker` kills
 //! backends and restarts the server, `watcher` looks at the server all the time; `books` tell a failure from a fault,
