@@ -637,18 +637,3 @@ fn a_lazy_start_is_not_over_before_the_outage_during_it_is() {
     assert_eq!(rig.noticed(|n| matches!(n, Notice::Recovered { .. })), 1);
     assert_eq!(rig.noticed(|n| matches!(n, Notice::StateChanged { to: State::Recovering, .. })), 0);
 }
-
-#[test]
-fn a_strict_start_that_ends_because_nothing_is_missing_tells_of_the_outage_at_once() {
-    let mut rig = Rig::cold(PoolConfig { min_size: 1, max_size: 1, ..config() });
-    rig.event(Event::Start { lazy: false });
-    let conn = rig.take_connects()[0];
-    rig.connect_failed(conn, Transient);
-    let who = rig.acquire_for(secs(30));
-    rig.event(Event::Resize { min_size: 0, max_size: 1 });
-    assert_eq!(rig.noticed(|n| matches!(n, Notice::Initialized { .. })), 1);
-    assert_eq!(rig.machine.health(rig.now).status, Status::Unhealthy, "one waits, and the only host failed");
-    let grace = rig.machine.config().outage_grace;
-    rig.pass_failing(grace, Transient);
-    assert!(matches!(rig.rejected(who), Some(Reject::Unavailable(_))), "within the grace, not at its own deadline");
-}
