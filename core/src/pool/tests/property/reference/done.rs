@@ -33,7 +33,7 @@ impl Reference {
     fn remember_trouble(&mut self) {
         if self.sound() > 0 {
             (self.down, self.maybe_down) = (None, false);
-            self.cause &= self.hosts.iter().all(|host| host.standing != Standing::Good);
+            self.forgive();
         }
         if self.open() == 0 {
             self.hosts.iter_mut().for_each(Host::relax_if_full);
