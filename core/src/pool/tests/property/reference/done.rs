@@ -35,6 +35,11 @@ impl Reference {
             (self.down, self.maybe_down) = (None, false);
             self.forgive();
         }
+        self.relax_when_alone();
+    }
+
+    /// A full server while nothing of ours is open is one that is down, from the moment on when the last one goes.
+    pub(super) fn relax_when_alone(&mut self) {
         if self.open() == 0 {
             self.hosts.iter_mut().for_each(Host::relax_if_full);
         }
