@@ -81,7 +81,11 @@ fn run(arguments: &Arguments) -> Result<bool, BadList> {
         let begun = Instant::now();
         let verdict = scratch.with(mutation, || judge(&scratch, mutation, arguments.budget))?.map_err(io)?;
         let text = match (verdict, &mutation.explained) {
-            (Verdict::Caught(by), _) => {
+            (Verdict::Caught(by), Some(_)) => {
+                bad += 1;
+                format!("caught by {by}, and the list explains why nothing can: strike that")
+            }
+            (Verdict::Caught(by), None) => {
                 caught += 1;
                 format!("caught by {by}")
             }
