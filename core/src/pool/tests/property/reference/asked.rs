@@ -47,6 +47,7 @@ impl Reference {
         if let Some(conn) = self.find(id) {
             conn.is = Is::Lent(lease);
         }
+        self.tally.grants += 1;
         self.tally.acquisitions += 1;
         Ok(())
     }

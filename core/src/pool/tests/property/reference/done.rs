@@ -219,7 +219,7 @@ impl Reference {
             ("min", counts.min.into(), self.min.into()),
             ("max", counts.max.into(), self.max.into()),
             ("acquisitions", totals.acquisitions, tally.acquisitions),
-            ("waits recorded", totals.wait.count(), tally.acquisitions),
+            ("waits recorded", totals.wait.count(), tally.grants),
             ("releases", totals.releases, tally.releases),
             ("usages recorded", totals.usage.count(), tally.releases),
             ("cancelled", totals.cancelled, tally.cancelled),

@@ -119,6 +119,8 @@ pub(super) enum Phase {
 /// What has been counted: the pool's totals must agree.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub(super) struct Tally {
+    /// Those included that were taken back.
+    pub(super) grants: u64,
     pub(super) acquisitions: u64,
     pub(super) releases: u64,
     pub(super) cancelled: u64,
