@@ -24,11 +24,16 @@ impl Machine {
             self.cause = None;
         }
         self.notice_nothing_left();
-        if !self.is_strict_start() {
+        let strict = self.is_strict_start();
+        if !strict {
             self.judge_outage(now, actions);
         }
         if let Phase::Initializing(_) = self.phase {
             self.judge_start(now, actions);
+        }
+        // A strict start may end because nothing is missing any more, with waiters and a server that cannot be reached.
+        if strict && let Phase::Running = self.phase {
+            self.judge_outage(now, actions);
         }
     }
 

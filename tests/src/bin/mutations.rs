@@ -12,6 +12,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
+use std::fs;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -70,13 +71,21 @@ fn run(arguments: &Arguments) -> Result<bool, BadList> {
         return Ok(true);
     }
     let io = |error: std::io::Error| BadList(error.to_string());
+    // One that does not fit is said before an hour's work, not after it.
+    for mutation in &all {
+        mutation.apply(&fs::read_to_string(root().join(&mutation.file)).map_err(io)?)?;
+    }
     let scratch = Scratch::new(&root(), &root().join("target/mutations")).map_err(io)?;
     let (mut caught, mut explained, mut bad) = (0, 0, 0);
     for mutation in &all {
         let begun = Instant::now();
         let verdict = scratch.with(mutation, || judge(&scratch, mutation, arguments.budget))?.map_err(io)?;
         let text = match (verdict, &mutation.explained) {
-            (Verdict::Caught(by), _) => {
+            (Verdict::Caught(by), Some(_)) => {
+                bad += 1;
+                format!("caught by {by}, and the list explains why nothing can: strike that")
+            }
+            (Verdict::Caught(by), None) => {
                 caught += 1;
                 format!("caught by {by}")
             }

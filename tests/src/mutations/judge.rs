@@ -31,8 +31,14 @@ pub struct Budget {
     pub seeds: u32,
 }
 
-/// Long enough for a build on a small machine that is busy; what takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(1200);
+/// Long enough for a build on a small machine that is busy.
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+
+/// A tool that takes longer hangs: each is done within a minute.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Plans per property at first: most faults need no more.
+const FEW_PLANS: &str = "25";
 
 /// Runs the tools on the mutated tree until one notices.
 ///
@@ -42,36 +48,69 @@ pub fn judge(scratch: &Scratch, mutation: &Mutation, budget: Budget) -> io::Resu
     if let Some(model) = mutation.by.as_deref().and_then(|by| by.strip_prefix("loom")) {
         return loom(scratch, model.trim());
     }
-    let build = run(scratch, scratch.command("cargo").args(["test", "-p", "pgweir-core", "--lib", "--no-run"]))?;
-    if let Outcome::Failed(text) = build {
+    for judge in [machine, simulator, scenarios] {
+        match judge(scratch, budget)? {
+            Verdict::Survived => {}
+            verdict => return Ok(verdict),
+        }
+    }
+    Ok(Verdict::Survived)
+}
+
+/// The pool machine's own tests: all of them with few plans per property, then the properties with as many as usual.
+fn machine(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
+    let tests = |arguments: &[&str]| {
+        let mut command = scratch.command("cargo");
+        command.args(["test", "-p", "pgweir-core", "--lib"]).args(arguments);
+        // That a plan fails is enough; to make it small takes longer.
+        command.env("PGWEIR_QUICKCHECK_SHRINK", "0");
+        command
+    };
+    if let Outcome::Failed(text) = run(scratch, &mut tests(&["--no-run"]), BUILD_LIMIT)? {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
-    let mut tests = scratch.command("cargo");
-    // That a plan fails is enough; to make it small takes longer.
-    tests.args(["test", "-p", "pgweir-core", "--lib", "pool::"]).env("PGWEIR_QUICKCHECK_SHRINK", "0");
-    match run(scratch, &mut tests)? {
-        Outcome::Failed(text) => return Ok(Verdict::Caught(failed_tests(&text))),
-        Outcome::Hung => return Ok(Verdict::Caught("the machine's tests: it hangs".to_owned())),
-        Outcome::Passed => {}
+    let few = run(scratch, tests(&["pool::"]).env("PGWEIR_QUICKCHECK_TESTS", FEW_PLANS), LIMIT)?;
+    match few.verdict("the machine's tests", failed_tests) {
+        Verdict::Survived => {}
+        verdict => return Ok(verdict),
+    }
+    let many = run(scratch, &mut tests(&["pool::tests::property"]), LIMIT)?;
+    Ok(many.verdict("the machine's tests", failed_tests))
+}
+
+/// The exhaustive search, then the swarm.
+fn simulator(scratch: &Scratch, budget: Budget) -> io::Result<Verdict> {
+    // Not optimised: that takes longer to build than it saves.
+    let build = run(scratch, scratch.command("cargo").args(["build", "-p", "pgweir-sim"]), BUILD_LIMIT)?;
+    if let Outcome::Failed(text) = build {
+        return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
     let (depth, seeds) = (budget.depth.to_string(), budget.seeds.to_string());
     for (tool, arguments) in
         [("exhaustive", ["exhaustive", "--depth", &depth].as_slice()), ("swarm", &["swarm", "--seeds", &seeds])]
     {
         let mut sim = scratch.command("cargo");
-        sim.args(["run", "--quiet", "--release", "-p", "pgweir-sim", "--"]).args(arguments);
-        match run(scratch, &mut sim)? {
-            Outcome::Failed(text) => return Ok(Verdict::Caught(format!("{tool}: {}", last_lines(&text)))),
-            Outcome::Hung => return Ok(Verdict::Caught(format!("{tool}: it hangs"))),
-            Outcome::Passed => {}
+        sim.args(["run", "--quiet", "-p", "pgweir-sim", "--"]).args(arguments);
+        let outcome = run(scratch, &mut sim, LIMIT)?;
+        match outcome.verdict(tool, |text| format!("{tool}: {}", last_lines(text))) {
+            Verdict::Survived => {}
+            verdict => return Ok(verdict),
         }
     }
-    let scenarios = run(scratch, scratch.command("cargo").args(["test", "-p", "pgweir-sim", "--test", "simulator"]))?;
-    Ok(match scenarios {
-        Outcome::Failed(text) => Verdict::Caught(failed_tests(&text)),
-        Outcome::Hung => Verdict::Caught("the simulator's tests: it hangs".to_owned()),
-        Outcome::Passed => Verdict::Survived,
-    })
+    Ok(Verdict::Survived)
+}
+
+/// The simulator's tests, its scenarios among them.
+fn scenarios(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
+    let tests = |arguments: &[&str]| {
+        let mut command = scratch.command("cargo");
+        command.args(["test", "-p", "pgweir-sim", "--test", "simulator"]).args(arguments);
+        command
+    };
+    if let Outcome::Failed(text) = run(scratch, &mut tests(&["--no-run"]), BUILD_LIMIT)? {
+        return Ok(Verdict::NotBuilt(last_lines(&text)));
+    }
+    Ok(run(scratch, &mut tests(&[]), LIMIT)?.verdict("the simulator's tests", failed_tests))
 }
 
 /// The models of loom, or the one that is named.
@@ -84,15 +123,12 @@ fn loom(scratch: &Scratch, model: &str) -> io::Result<Verdict> {
         command.env("RUSTFLAGS", "--cfg pgweir_loom").env("CARGO_TARGET_DIR", target);
         command
     };
-    if let Outcome::Failed(text) = run(scratch, &mut loom(&["--no-run"]))? {
+    if let Outcome::Failed(text) = run(scratch, &mut loom(&["--no-run"]), BUILD_LIMIT)? {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
     let filter = if model.is_empty() { "loom" } else { model };
-    Ok(match run(scratch, &mut loom(&[filter]))? {
-        Outcome::Failed(text) => Verdict::Caught(format!("loom: {}", failed_tests(&text))),
-        Outcome::Hung => Verdict::Caught(format!("loom: {filter} hangs")),
-        Outcome::Passed => Verdict::Survived,
-    })
+    let outcome = run(scratch, &mut loom(&[filter]), LIMIT)?;
+    Ok(outcome.verdict(&format!("loom: {filter}"), |text| format!("loom: {}", failed_tests(text))))
 }
 
 enum Outcome {
@@ -102,8 +138,19 @@ enum Outcome {
     Hung,
 }
 
+impl Outcome {
+    /// What it means for a mutation that `tool` was run on; `say` names what failed.
+    fn verdict(self, tool: &str, say: impl FnOnce(&str) -> String) -> Verdict {
+        match self {
+            Outcome::Passed => Verdict::Survived,
+            Outcome::Failed(text) => Verdict::Caught(say(&text)),
+            Outcome::Hung => Verdict::Caught(format!("{tool}: it hangs")),
+        }
+    }
+}
+
 /// Runs a command to its end, or to the limit's, with all that it started.
-fn run(scratch: &Scratch, command: &mut Command) -> io::Result<Outcome> {
+fn run(scratch: &Scratch, command: &mut Command, limit: Duration) -> io::Result<Outcome> {
     let path = scratch.output();
     fs::create_dir_all(path.parent().unwrap_or(&path))?;
     let file = File::create(&path)?;
@@ -116,7 +163,7 @@ fn run(scratch: &Scratch, command: &mut Command) -> io::Result<Outcome> {
             let text = String::from_utf8_lossy(&text).into_owned();
             return Ok(if status.success() { Outcome::Passed } else { Outcome::Failed(text) });
         }
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                 kill_process_group(group, Signal::KILL)?;
             }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::{fmt, fs};
 
-/// Where the lists are, from the repository's root. One that is not there is no list.
-pub const LISTS: [&str; 2] = ["core/src/pool/tests/mutations.txt", "core/src/driver/tests/loom/mutations.txt"];
+/// Where the lists are, from the repository's root.
+pub const LISTS: [&str; 2] = ["core/src/pool/tests/mutations.txt", "core/src/driver/loom/mutations.txt"];
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,8 @@ impl std::error::Error for BadList {}
 pub fn read_lists(root: &Path) -> Result<Vec<Mutation>, BadList> {
     let mut all = Vec::new();
     for list in LISTS {
-        match fs::read_to_string(root.join(list)) {
-            Ok(text) => all.extend(read(&text).map_err(|BadList(why)| BadList(format!("{list}: {why}")))?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(BadList(format!("{list}: {error}"))),
-        }
+        let text = fs::read_to_string(root.join(list)).map_err(|error| BadList(format!("{list}: {error}")))?;
+        all.extend(read(&text).map_err(|BadList(why)| BadList(format!("{list}: {why}")))?);
     }
     Ok(all)
 }

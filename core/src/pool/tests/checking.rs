@@ -256,3 +256,46 @@ fn a_server_that_lives_is_tried_early_but_not_at_once() {
     rig.pass_until_connect();
     assert!((ms(900)..=ms(1000)).contains(&(rig.now - failed)), "after {:?}", rig.now - failed);
 }
+
+#[test]
+fn a_fault_during_a_reset_outlasts_the_resets_success() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 2, max_size: 2, reset_on_release: true, ..config() });
+    let conn = rig.lease();
+    rig.release(conn, Fate::Clean);
+    for other in rig.unlent() {
+        rig.lost(other);
+    }
+    let waiter = rig.acquire();
+    rig.event(Event::Reset { conn });
+    assert!(rig.granted(waiter).is_none(), "the reset may have been answered before the fault");
+    assert_eq!(rig.take_validates(), [conn]);
+    rig.event(Event::Validated { conn });
+    assert_eq!(rig.granted(waiter), Some(conn));
+}
+
+#[test]
+fn a_check_leaves_the_idle_clock_alone() {
+    let limit = config().max_idle_time;
+    let mut rig = Rig::ready(PoolConfig { min_size: 3, max_size: 3, ..config() });
+    rig.event(Event::Resize { min_size: 0, max_size: 3 });
+    rig.pass(limit / 2);
+    let conns = rig.unlent();
+    rig.lost(conns[0]);
+    rig.connect_all();
+    assert_eq!((rig.counts().idle, rig.machine.stats(rig.now).totals.validations), (2, 2));
+    rig.pass(limit / 2);
+    let mut reaped: Vec<ConnId> = rig.take_closes().into_iter().map(|(conn, ..)| conn).collect();
+    reaped.sort();
+    assert_eq!(reaped, conns[1..], "a connection that only the pool uses is a surplus all the same");
+}
+
+#[test]
+fn each_waiter_has_one_connection_checked_for_it() {
+    let mut rig = Rig::fixed(5);
+    rig.pass(secs(1));
+    for _ in 0..3 {
+        rig.acquire();
+        assert_eq!(rig.take_validates().len(), 1, "what is being checked already serves the others");
+    }
+    assert_eq!(rig.counts().validating, 3);
+}

@@ -155,3 +155,28 @@ fn nothing_is_accepted_after_the_end() {
     rig.pass(ms(10));
     assert!(rig.actions.is_empty() && rig.notices.is_empty(), "{:?} {:?}", rig.actions, rig.notices);
 }
+
+#[test]
+fn a_reset_that_began_before_the_shutdown_ends_with_its_deadline() {
+    let mut rig = Rig::ready(PoolConfig { min_size: 1, max_size: 1, reset_timeout: secs(30), ..config() });
+    let conn = rig.lease();
+    rig.release(conn, Fate::Dirty);
+    shutdown(&mut rig, secs(2));
+    rig.pass(secs(1));
+    assert_eq!(rig.take_closes(), [], "until then it may clean up");
+    rig.pass(secs(1));
+    assert_eq!(rig.take_closes(), [(conn, CloseReason::Shutdown, CloseHow::Abort)]);
+}
+
+#[test]
+fn a_second_shutdown_brings_the_deadline_forward_but_never_back() {
+    let mut rig = Rig::fixed(1);
+    let held = rig.lease();
+    shutdown(&mut rig, secs(10));
+    shutdown(&mut rig, secs(5));
+    shutdown(&mut rig, secs(60));
+    rig.pass(secs(4));
+    assert_eq!(rig.take_closes(), []);
+    rig.pass(secs(1));
+    assert_eq!(rig.take_closes(), [(held, CloseReason::Shutdown, CloseHow::Abort)]);
+}

@@ -47,6 +47,7 @@ impl Reference {
         if let Some(conn) = self.find(id) {
             conn.is = Is::Lent(lease);
         }
+        self.tally.grants += 1;
         self.tally.acquisitions += 1;
         Ok(())
     }
@@ -199,6 +200,7 @@ impl Reference {
     /// Quiet outage: one at a time to a host that failed, and not before its time.
     fn may_connect_to(&mut self, id: ConnId, host: usize) -> Verdict {
         let demand = self.demand() > 0 && !self.is_strict_start();
+        self.relax_when_alone();
         let standing = self.hosts[host].standing;
         let to_host = |conn: &&Conn| conn.host == host && matches!(conn.is, Is::Connecting { .. });
         let in_flight = self.conns.iter().filter(to_host).count();

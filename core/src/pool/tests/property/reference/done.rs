@@ -33,8 +33,13 @@ impl Reference {
     fn remember_trouble(&mut self) {
         if self.sound() > 0 {
             (self.down, self.maybe_down) = (None, false);
-            self.cause &= self.hosts.iter().all(|host| host.standing != Standing::Good);
+            self.forgive();
         }
+        self.relax_when_alone();
+    }
+
+    /// A full server while nothing of ours is open is one that is down, from the moment on when the last one goes.
+    pub(super) fn relax_when_alone(&mut self) {
         if self.open() == 0 {
             self.hosts.iter_mut().for_each(Host::relax_if_full);
         }
@@ -214,7 +219,7 @@ impl Reference {
             ("min", counts.min.into(), self.min.into()),
             ("max", counts.max.into(), self.max.into()),
             ("acquisitions", totals.acquisitions, tally.acquisitions),
-            ("waits recorded", totals.wait.count(), tally.acquisitions),
+            ("waits recorded", totals.wait.count(), tally.grants),
             ("releases", totals.releases, tally.releases),
             ("usages recorded", totals.usage.count(), tally.releases),
             ("cancelled", totals.cancelled, tally.cancelled),

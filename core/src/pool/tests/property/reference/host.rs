@@ -77,7 +77,14 @@ impl Host {
         self.streak = self.streak.min(1);
     }
 
-    /// The earliest time at which a connect may follow the failure.
+    /// The earliest time at which a connect may follow the failure: the schedule where nothing may shorten it, else the
+    /// nearer of demand_probe_interval and the schedule's first step. The design promises no more where
+    ///
+    /// - several connects failed that were under way together: the time counts from the first of them;
+    /// - a round trip succeeded, or an outage ended: the server lives, and only the nearer bound holds;
+    /// - a connection died young, or a login succeeded that began before the failure: it is unclear whether the host is
+    ///   bad, and only "one at a time in an outage" holds;
+    /// - a full server may have room, since a connection of ours went: it may be tried at once.
     pub(super) fn not_before(&self, demand: bool, config: &PoolConfig) -> Instant {
         let least = |delay: Duration| self.failed_first + delay.mul_f64(0.899);
         let first = config.backoff_initial.min(config.backoff_max);
@@ -90,7 +97,9 @@ impl Host {
             Standing::Bad(FaultClass::Permanent | FaultClass::Capacity) if self.is_strict => least(config.backoff_max),
             // A connection of ours was closed since: there may be room.
             Standing::Bad(FaultClass::Capacity) => Instant::ZERO,
-            Standing::Bad(FaultClass::Transient | FaultClass::WrongRole) if self.is_strict && !demand => {
+            Standing::Bad(FaultClass::Transient | FaultClass::WrongRole | FaultClass::NotYet)
+                if self.is_strict && !demand =>
+            {
                 let factor = config.backoff_multiplier.max(1.0);
                 let doubled = (1..self.streak).fold(first, |delay, _| delay.mul_f64(factor).min(config.backoff_max));
                 least(doubled)

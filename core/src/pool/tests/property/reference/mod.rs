@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::{PoolConfig, ValidationPolicy};
 use crate::pool::{Action, Check, CloseReason, ConnId, Event, Machine, ResetHow, State, TimerKind, WaiterId};
 use crate::time::Instant;
-use host::Host;
+use host::{Host, Standing};
 
 use super::guarantee::{Broken, Evidence, Guarantee};
 
@@ -119,6 +119,8 @@ pub(super) enum Phase {
 /// What has been counted: the pool's totals must agree.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub(super) struct Tally {
+    /// Those included that were taken back.
+    pub(super) grants: u64,
     pub(super) acquisitions: u64,
     pub(super) releases: u64,
     pub(super) cancelled: u64,
@@ -204,10 +206,13 @@ impl Reference {
         self.now = now;
         self.nudge = false;
         self.tell(event)?;
-        if self.sound() > 0 && self.maybe_down {
-            // The outage is over, even if what ended it is closed in this very step; and the other hosts may be tried.
-            self.down = None;
-            self.hosts.iter_mut().for_each(Host::relax);
+        if self.sound() > 0 {
+            // The trouble is over, even if what ended it is closed in this very step; and the other hosts may be tried.
+            self.forgive();
+            if self.maybe_down {
+                self.down = None;
+                self.hosts.iter_mut().for_each(Host::relax);
+            }
         }
         for action in actions {
             self.check_action(action)?;
@@ -217,6 +222,11 @@ impl Reference {
         self.are_numbers_true(machine)?;
         self.is_health_true(machine)?;
         self.is_deadline_in_time(machine.deadline())
+    }
+
+    /// Something sound is open: what failed before is no outage's cause any more once a host is good.
+    pub(super) fn forgive(&mut self) {
+        self.cause &= self.hosts.iter().all(|host| host.standing != Standing::Good);
     }
 
     pub(super) fn is_open(&self) -> bool {
