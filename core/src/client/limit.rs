@@ -91,7 +91,9 @@ mod tests {
         let mut second = pin!(limit.acquire());
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(first);
-        assert_eq!(count.0.load(Ordering::Relaxed), 1, "one task waits, whatever it polled and dropped");
+        // That two wakers are the same may go unseen, and then costs a wake: Miri sees to it.
+        let woken = count.0.load(Ordering::Relaxed);
+        assert!(woken == 1 || cfg!(miri) && woken > 1, "one task waits, whatever it polled and dropped: {woken}");
         let Poll::Ready(second) = second.poll(&mut cx) else { panic!("the permit came back") };
         assert!(pin!(limit.acquire()).poll(&mut cx).is_pending());
         drop(second);

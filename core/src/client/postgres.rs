@@ -303,6 +303,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "megabytes take minutes")]
     fn a_server_that_never_stops_talking_keeps_nobody() {
         let megabyte = NOTICE.repeat((1 << 20) / NOTICE.len());
         let (postgres, mut client) = session(std::iter::repeat_n(megabyte, 8));

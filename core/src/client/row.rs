@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn wide_rows_find_every_field() {
-        for width in [0, 1, 7, 8, 9, 63, 64, 65, 200, 1664] {
+        let widths: &[usize] = if cfg!(miri) { &[0, 1, 7, 8, 9, 65] } else { &[0, 1, 7, 8, 9, 63, 64, 65, 200, 1664] };
+        for &width in widths {
             let texts: Vec<String> = (0..width).map(|n| "v".repeat(n % 5) + &n.to_string()).collect();
             let fields: Vec<Option<&[u8]>> =
                 texts.iter().enumerate().map(|(n, t)| (n % 7 != 3).then_some(t.as_bytes())).collect();

@@ -248,13 +248,13 @@ mod tests {
 
     #[test]
     fn problems_and_values_are_bounded() {
-        let mut problems = Problems::default();
-        for _ in 0..1000 {
+        let (mut problems, count) = (Problems::default(), if cfg!(miri) { 100 } else { 1000 });
+        for _ in 0..count {
             problems.add("f", &"x".repeat(10_000), "is wrong", "stop".into(), &Source::Code);
         }
         let error = ConfigError::from(problems);
-        assert_eq!((error.problems().len(), error.unlisted()), (MAX_PROBLEMS, 1000 - MAX_PROBLEMS));
+        assert_eq!((error.problems().len(), error.unlisted()), (MAX_PROBLEMS, count - MAX_PROBLEMS));
         assert!(error.to_string().len() < MAX_PROBLEMS * 200);
-        assert!(error.to_string().ends_with("and 936 more problems"));
+        assert!(error.to_string().ends_with(&format!("and {} more problems", count - MAX_PROBLEMS)));
     }
 }

@@ -312,6 +312,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "large documents take minutes")]
     fn hostile_documents_are_bounded() {
         assert!(read(&" ".repeat(MAX_BYTES + 1)).expect_err("size").rule.contains("64 KiB"));
         for text in ["[", "{a: ", "- ", "? ", "&a [", "!a ", "'", "*a ", "a: &a\n"] {

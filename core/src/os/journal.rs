@@ -313,6 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "files")]
     fn successors_are_found_and_nothing_is_overwritten() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("pool.pgweir");
@@ -325,6 +326,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "files")]
     fn only_the_last_journals_stay_and_foreign_files_too() {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["2-b.pgweir", "1-a.pgweir", "3-c.pgweir", "notes.txt"] {

@@ -300,6 +300,7 @@ mod password_file {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "files")]
     fn is_asked_when_there_is_no_password_otherwise() {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join(".pgpass");
@@ -321,6 +322,7 @@ mod password_file {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "files")]
     fn can_differ_between_hosts() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("passwords");
@@ -334,6 +336,7 @@ mod password_file {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "files")]
     fn that_others_can_read_is_ignored_with_a_warning() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("passwords");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Held, Step, World};
 use crate::config::PoolConfig;
 use crate::error::AcquireError;
+use crate::tests::cases;
 
 #[test]
 fn a_grant_to_a_dropped_future_goes_to_the_next_in_line() {
@@ -73,12 +74,12 @@ fn waiters_that_come_and_go_leave_no_memory_behind() {
     let mut world = World::default();
     let pool = world.pool(1, 1);
     let lease = world.lease(&pool);
-    for _ in 0..1_000 {
+    for _ in 0..cases(1_000) {
         let mut some: Vec<_> = (0..4).map(|_| Held::new(pool.get())).collect();
         some.iter_mut().for_each(Held::waits);
     }
     drop(lease);
-    for _ in 0..1_000 {
+    for _ in 0..cases(1_000) {
         drop(world.lease(&pool));
     }
     assert!(pool.shared().lock().cells.len() <= 4);

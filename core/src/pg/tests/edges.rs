@@ -238,6 +238,7 @@ fn one_of_two_statements_of_a_text_can_be_closed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "megabytes take minutes")]
 fn a_large_request_behind_a_small_one_leaves_no_large_buffer() {
     let mut connection = ready();
     let large = "x".repeat(2 << 20);
@@ -249,6 +250,7 @@ fn a_large_request_behind_a_small_one_leaves_no_large_buffer() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "ten thousand take minutes")]
 fn ten_thousand_types_are_remembered_and_no_more() {
     let mut connection = ready();
     for oid in 0..=10_000 {

@@ -3,6 +3,7 @@
 use super::rig::{Rig, config, fault, ms, secs};
 use crate::config::PoolConfig;
 use crate::pool::{Action, CloseHow, CloseReason, Event, Fate, FaultClass, Notice, Reject, ResetHow, State, WaitPhase};
+use crate::tests::cases;
 use crate::time::Instant;
 
 #[test]
@@ -333,8 +334,8 @@ fn peers_40_age_belongs_to_the_connection_not_to_its_slot() {
 fn the_hot_path_neither_allocates_slots_nor_arms_more_than_a_bound() {
     let mut rig = Rig::fixed(4);
     let mut actions = Vec::with_capacity(4);
-    let mut ticks = 0;
-    for round in 0..10_000u64 {
+    let (mut ticks, rounds) = (0, cases(10_000));
+    for round in 0..rounds {
         rig.now = rig.now + ms(1);
         if rig.machine.deadline().is_some_and(|(at, _)| at <= rig.now) {
             ticks += 1;
@@ -345,7 +346,7 @@ fn the_hot_path_neither_allocates_slots_nor_arms_more_than_a_bound() {
         assert!(actions.is_empty(), "round {round}");
     }
     assert!(ticks < 10, "{ticks} spurious deadlines in ten seconds");
-    assert_eq!(rig.machine.stats(rig.now).totals.acquisitions, 10_000);
+    assert_eq!(rig.machine.stats(rig.now).totals.acquisitions, rounds);
 }
 
 #[test]

@@ -121,7 +121,7 @@ quickcheck! {
         let bind = Bind {
             portal: String::new(),
             statement: String::new(),
-            formats: vec![1],
+            formats: vec![1; 3],
             params: vec![Some(number.to_be_bytes().to_vec()), text.map(String::into_bytes), Some(bytes)],
             results: vec![1],
         };

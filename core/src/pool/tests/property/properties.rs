@@ -10,11 +10,12 @@ use super::guarantee::{Broken, Evidence, Guarantee};
 use super::plan::Plan;
 use super::print::{heading, print};
 use super::world::run;
+use crate::tests::cases;
 
 /// Plans per property unless PGWEIR_QUICKCHECK_TESTS says otherwise: all properties together take some seconds.
 const TESTS: u64 = 100;
 /// Steps of a plan, at most.
-const STEPS: usize = 200;
+const STEPS: usize = if cfg!(miri) { 60 } else { 200 };
 
 #[test]
 fn cap_no_more_connections_than_max_size() {
@@ -109,7 +110,7 @@ fn what_is_due_is_done_first() {
 /// Draws plans and fails with the smallest that breaks `guarantee`, or if too few put it to the test.
 fn holds(guarantee: Guarantee) {
     let seed = setting("PGWEIR_QUICKCHECK_SEED", 1);
-    let tests = setting("PGWEIR_QUICKCHECK_TESTS", TESTS);
+    let tests = setting("PGWEIR_QUICKCHECK_TESTS", cases(TESTS));
     let own_seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(guarantee as u64);
     let evidence = Rc::new(RefCell::new(Evidence::default()));
     let property = Property { guarantee, seed, evidence: evidence.clone() };
