@@ -20,6 +20,6 @@ pub mod production {}
 pub mod proof {}
 pub mod report;
 pub mod runtime;
-#[cfg(test)]
+#[cfg(all(test, not(pgweir_loom)))]
 mod tests;
 pub mod time;

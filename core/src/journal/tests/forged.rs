@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Journal, JournalError, Part, Replay, Tape, Writer, header, tape};
 use crate::config::PoolConfig;
 use crate::journal::Check;
-use crate::pool::{Action, ConnId, Event, Fate, Machine, ServerFacts, SiteId, WaiterId};
+use crate::pool::{Action, ConnId, Event, Fate, Fault, FaultClass, Machine, ServerFacts, SiteId, WaiterId};
 use crate::tests::cases;
 use crate::time::Instant;
 
@@ -48,6 +48,24 @@ fn a_machine_that_no_pool_can_have_is_refused_with_the_reason() {
         assert!(matches!(error, JournalError::Impossible { .. }), "{pointer}: {error}");
         let text = error.to_string();
         assert!(text.contains(why) && text.ends_with("it was forged or tampered with"), "{pointer}: {text}");
+    }
+}
+
+/// The end of a failed start leaves something for the next event to settle: no forgery.
+#[test]
+fn a_machine_whose_start_has_failed_is_read() {
+    let mut machine = Machine::new(&PoolConfig::default(), 1, Instant::ZERO);
+    let mut actions = Vec::new();
+    machine.handle(Instant::ZERO, Event::Start { lazy: false }, &mut actions);
+    let connects: Vec<_> = actions
+        .iter()
+        .filter_map(|action| if let Action::Connect { conn, .. } = action { Some(*conn) } else { None })
+        .collect();
+    assert_eq!(connects.len(), 2);
+    for conn in connects {
+        let fault = Box::new(Fault::plain(FaultClass::Permanent, "no such role"));
+        machine.handle(Instant::from_millis(5), Event::ConnectFailed { conn, fault }, &mut actions);
+        read(&machine).expect("every machine that was can be read");
     }
 }
 
