@@ -59,9 +59,15 @@ impl Served {
         line.trim_end().to_owned()
     }
 
+    /// What it says first to a command. Rows of a status before that are of sessions that were still ending.
     fn tell(&mut self, line: &str) -> String {
         writeln!(self.stdin, "{line}").expect("it reads");
-        self.line()
+        loop {
+            let said = self.line();
+            if !said.starts_with("  ") {
+                return said;
+            }
+        }
     }
 }
 
