@@ -55,7 +55,8 @@ fn an_outage_is_never_called_connected() {
             looks.push(asked.elapsed());
             assert_eq!((health.status, health.state), (Status::Unhealthy, State::Unhealthy), "{health:?}");
             assert_eq!(health.database.status, DatabaseStatus::Disconnected, "{health:?}");
-            assert_eq!(health.leak_count, 1, "{health:?}");
+            // A caller of the load may be slow enough to be suspected too.
+            assert!(health.leak_count >= 1, "{health:?}");
             assert!(health.reasons.len() >= 2, "{health:?}");
             rt::yield_now().await;
         }

@@ -19,9 +19,9 @@
 //! | 8 | A recovery herd | `outage::twenty_callers_make_no_storm`, `pool/outage::peers_8_under_load_an_outage_of_20_s_sees_at_most_25_attempts_one_at_a_time` |
 //! | 9 | A failed connect wakes nobody | `limits::a_failed_connect_wakes_its_waiter_at_the_next_success`, `pool/outage::peers_9_a_failed_connect_is_followed_by_another_that_serves_the_waiter` |
 //! | 10 | Barging | `pool/lending::peers_10_nobody_barges_past_a_queue`, `stories/acquiring::first_come_first_served` |
-//! | 11 | Lost wake-ups under cancellation | `pool/lending::peers_11_a_grant_to_a_dropped_acquire_goes_to_the_next_waiter`, `pool/random::random_sequences_keep_every_guarantee_and_heal`, `stories/acquiring::many_dropped_acquires` |
+//! | 11 | Lost wake-ups under cancellation | `pool/lending::peers_11_a_grant_to_a_dropped_acquire_goes_to_the_next_waiter`, `pool/property/properties::no_stranding_nobody_waits_for_what_is_free`, `stories/acquiring::many_dropped_acquires` |
 //! | 12 | Resize breaks the cap | `pool/recycling::peers_12_no_resize_breaks_the_cap`, `pool/recycling::peers_12_a_resize_closes_surplus_connects_and_idle_ones_first`, `stories/sizing::resized_while_lent` |
-//! | 13 | Counters drift | `pool/random::random_sequences_keep_every_guarantee_and_heal`, `pool/reporting::r_4_1_the_numbers_of_a_short_story` |
+//! | 13 | Counters drift | `pool/property/properties::true_numbers_after_every_event`, `pool/reporting::r_4_1_the_numbers_of_a_short_story` |
 //! | 14 | The reaper fights min_size or resets the idle clock | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time`, `pool/checking::peers_14_touching_a_connection_resets_nothing`, `stories/recycling::by_idle_time` |
 //! | 15 | Reaping is coarse | `pool/recycling::r_4_3_idle_connections_are_reaped_to_min_size_on_time`, `stories/recycling::by_idle_time` |
 //! | 16 | A ping for every acquire | `pool/checking::peers_16_a_recently_used_connection_is_lent_without_a_round_trip`, `stories/validating::by_interval` |
