@@ -1,7 +1,7 @@
 //! Every sequence of events up to a length, for pools so small that this can be done.
 //!
 //! Breadth first: from each state that was not seen before, everything that can happen next. Two states are one if they
-//! differ only in what no decision depends on ([`form`]): names of waiters and generations of connections, the absolute
+//! differ only in what no decision depends on (`form`): names of waiters and generations of connections, the absolute
 //! time, counters. Time passes to the machine's next deadline and no other: what lies between changes nothing, which is
 //! a property of its own.
 //!

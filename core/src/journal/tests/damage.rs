@@ -21,7 +21,7 @@ fn is_beginning(journal: &Journal, tape: &Tape) -> bool {
 fn a_journal_cut_anywhere_gives_what_is_before_the_cut() {
     let tape = tape(11, 100);
     let (mut most, whole) = (0, tape.bytes.len());
-    for end in (0..whole).filter(|end| end % STRIDE == 0 || end + 1 == whole) {
+    for end in (0..whole).step_by(STRIDE).chain([whole - 1]) {
         match Journal::read(&tape.bytes[..end]) {
             Err(error) => {
                 assert!(most == 0, "cut at {end}: {error}, but a shorter one could be read");
