@@ -4,10 +4,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
-use super::sync::{AtomicBool, Ordering};
+use super::sync::{AtomicBool, Ordering, StaticU64};
 use crate::pg::{Connection, Error, Event};
 use crate::runtime::{Abort, Runtime, Stream};
 
@@ -30,7 +29,7 @@ pub struct Channel<R: Runtime> {
     buffer: Box<[u8]>,
     received: u64,
     /// The machine's count of queries, for whoever does not hold it.
-    queries: Arc<AtomicU64>,
+    queries: Arc<StaticU64>,
     /// Reads since one had to wait.
     reads: u32,
     /// Why writing is over, while the server's last words may still be unread.
@@ -199,7 +198,7 @@ impl<R: Runtime> Channel<R> {
     }
 
     /// How many queries were sent since they were last [taken](Channel::take_queries).
-    pub fn query_count(&self) -> Arc<AtomicU64> {
+    pub fn query_count(&self) -> Arc<StaticU64> {
         Arc::clone(&self.queries)
     }
 

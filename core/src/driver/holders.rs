@@ -1,10 +1,10 @@
 //! Who holds and who waits: what the machine knows of it, joined with what only the driver does.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::origin::Stack;
 use super::shared::State;
+use super::sync::Ordering;
 use crate::error::LeaseInfo;
 use crate::manager::Manager;
 use crate::pool::Holder;

@@ -6,13 +6,12 @@
 use std::backtrace::Backtrace;
 use std::fmt;
 use std::panic::Location;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::dispatcher;
 use tracing::level_filters::LevelFilter;
 
-use super::sync::{AtomicBool, Mutex, Ordering, lock};
+use super::sync::{AtomicBool, Mutex, OnceLock, Ordering, lock};
 use crate::config::{LeakStack, PoolConfig};
 
 /// Where a lease comes from.

@@ -90,7 +90,7 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) signal: std::sync::Arc<SlotSignal>,
     pub(crate) waker: Waker,
     /// The connection's own count of its lease's queries.
-    pub(crate) queries: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    pub(crate) queries: Option<std::sync::Arc<super::sync::StaticU64>>,
 }
 
 /// Where a slot's connection is.

@@ -20,8 +20,9 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// For a static, which outlives every run of a model; loom's cannot be one. Good for numbering things, not for order.
-pub(crate) use std::sync::atomic::AtomicU64 as StaticU64;
+/// std's under loom too. For a static, which outlives every run of a model, as loom's cannot; and for what only people read:
+/// a count of queries, a call stack's text. Good for numbering things, not for order.
+pub(crate) use std::sync::{OnceLock, atomic::AtomicU64 as StaticU64};
 
 /// Locks, whether or not a thread panicked while it held the lock: the machine's state is valid between two events, and
 /// a pool that refuses all work after one panic helps nobody.
