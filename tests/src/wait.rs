@@ -29,6 +29,7 @@ pub fn poll_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         if last {
             return false;
         }
+        // Between two looks at the condition; longer each time, and never beyond the limit.
         thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(Duration::from_millis(20));
     }

@@ -21,7 +21,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const BACKOFF: &str = "pub fn backoff_delay(attempt: u32) -> Duration {\n    // doubles every time\n    todo!()\n}\n";
+const BACKOFF: &str =
+    "pub fn backoff_delay(attempt: u32) -> Duration {\n    // doubles every time\n    BASE * 2_u32.pow(attempt)\n}\n";
 
 /// A folder with code.
 fn code() -> TempDir {

@@ -170,6 +170,7 @@ fn run(scratch: &Scratch, command: &mut Command, limit: Duration) -> io::Result<
             child.wait()?;
             return Ok(Outcome::Hung);
         }
+        // Between two looks whether the judge has ended.
         sleep(Duration::from_millis(50));
     }
 }

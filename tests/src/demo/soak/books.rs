@@ -332,6 +332,7 @@ mod tests {
         let overlapping = books.begin();
         books.close(down, Duration::ZERO);
         overlapping.failed(Cause::InFlight, "cut".into());
+        // The two must not fall into one moment of the clock.
         std::thread::sleep(Duration::from_millis(1));
         books.begin().failed(Cause::Unavailable, "still down".into());
         rethink();

@@ -223,6 +223,7 @@ fn canary<R: Runtime>(field: &Field<R>, config: &ClientConfig) -> Result<(), Err
     while !field.stopped() {
         let session = leaked.take().map_or_else(|| Client::connect(config), Ok);
         leaked = session.and_then(|mut session| session.query("SELECT 1").map(|_| session)).ok();
+        // On a thread of its own, between two looks whether it was killed.
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())

@@ -58,6 +58,7 @@ pub(super) fn watch<R: Runtime>(field: &Field<R>, vitals: &Vitals, observer: &Cl
     let mut read = None;
     while !field.stopped() {
         let slept = Instant::now();
+        // On a thread of its own: the rhythm of its looks. That it wakes late shows that the machine stood still.
         thread::sleep(RHYTHM);
         stall(field, vitals, slept);
         field.look_for_hangs();
@@ -172,6 +173,7 @@ fn read_process(vitals: &Vitals) -> Result<(), Error> {
 /// Gives forgotten leases back when they are due, from a thread that no runtime knows.
 pub(super) fn give_back<R: Runtime>(field: &Arc<Field<R>>) -> Result<(), Error> {
     while !field.stopped() {
+        // On a thread of its own, between two looks into the drawer.
         thread::sleep(Duration::from_millis(10));
         field.empty_drawer(false);
     }

@@ -191,7 +191,7 @@ fn recycled_under_load() {
             pool.recycle();
             while backends_meanwhile("recycle-all").await.iter().any(|pid| before.contains(pid)) {}
         }
-        assert!(load.end().await > 0);
+        assert!(load.end().await > 50);
         until("min_size holds", || pool.status().idle >= 5).await;
         assert!(trace.named("pgweir.connection.recycled").iter().all(|event| event.field("reason") == "recycle"));
         assert_eq!((trace.count("pgweir.pool.recycle"), pool.stats().timeouts), (3, 0));
@@ -218,8 +218,10 @@ fn recycled_at_rest() {
         elapse(Duration::from_millis(50)).await;
         assert_eq!(pid(&mut held).await, own);
         drop(held);
-        // What was lent goes at once, and its replacement comes after it.
-        while backends_meanwhile("recycle-rest").await.iter().any(|pid| before.contains(pid)) {}
+        // What was lent goes at once: its replacement is on its way, but the server may not show it yet.
+        while backends_meanwhile("recycle-rest").await.iter().any(|pid| before.contains(pid)) {
+            assert!(pool.status().total >= 2, "{:?}", pool.status());
+        }
         until("two are idle", || pool.status().idle == 2).await;
     });
 }
