@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pgweir_core::config::ConfigBuilder;
 use pgweir_tests::conformance::RealPostgres;
-use pgweir_tests::{LIMIT, LocalPostgres};
+use pgweir_tests::{LIMIT, LocalPostgres, StopMode};
 use trace::Trace;
 
 use crate::suite::rt::{self, Config, Pool};
@@ -84,6 +84,13 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Out
             rt::sleep(Duration::from_millis(3)).await;
         }
     }
+}
+
+/// Stops a server while the runtime goes on. The server waits for the first bytes of a connection that it has accepted,
+/// and who would send them may have no thread but the caller's.
+pub async fn stop(server: &LocalPostgres, mode: StopMode) {
+    server.begin_stop(mode).expect("it can be told to stop");
+    until("the server has stopped", || !server.is_running()).await;
 }
 
 /// The backends of these connections, by asking the server.

@@ -8,11 +8,11 @@ use pgweir_core::config::Environment;
 use pgweir_core::error::AcquireError;
 use pgweir_core::logs::EVENTS;
 use pgweir_core::pool::State;
-use pgweir_tests::{LocalPostgres, Signal};
+use pgweir_tests::{LocalPostgres, Signal, StopMode};
 use tracing::Level;
 
 use super::elapse;
-use crate::suite::common::{config, in_this_binary, open, run, until};
+use crate::suite::common::{config, in_this_binary, open, run, stop, until};
 use crate::suite::rt::{self, Pool};
 
 /// Lives through everything that has an event, on a server of its own.
@@ -61,7 +61,7 @@ async fn a_whole_life(server: &LocalPostgres) {
     let victim = pool.get_timeout(long).await.unwrap().backend_pid();
     server.kill_backend(victim as u32, Signal::TERM).unwrap();
     until("the loss is seen", || pool.stats().last_error.is_some()).await;
-    server.stop_fast().unwrap();
+    stop(server, StopMode::Fast).await;
     until("the outage is seen", || pool.health().state == State::Unhealthy).await;
     assert!(matches!(pool.get().await, Err(AcquireError::Unavailable(_))));
     server.start_again().unwrap();
