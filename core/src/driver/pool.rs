@@ -226,7 +226,8 @@ impl<R: Runtime, M: Manager> Pool<R, M> {
     }
 
     /// Replaces every connection that is open or being opened now: idle ones soon and one after another, lent ones when
-    /// they come back.
+    /// they come back. Where `max_size` has room for both, a replacement is open before its predecessor goes, so that
+    /// `min_size` holds.
     pub fn recycle(&self) {
         self.shared.post(Event::Recycle);
     }

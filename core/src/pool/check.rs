@@ -149,7 +149,7 @@ impl Machine {
         life.checked = now;
         life.suspicion = suspicion;
         match self.retire_reason(&life, 0, now) {
-            Some(reason) => self.close_gracefully(now, conn.slot, &life, reason, actions),
+            Some(reason) => self.retire_freed(now, conn.slot, life, now, reason, actions),
             None => self.place(now, conn.slot, life, now, actions),
         }
     }

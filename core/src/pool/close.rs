@@ -74,13 +74,41 @@ impl Machine {
             Some(CloseReason::Shrink)
         } else if life.recycle != self.recycle {
             Some(CloseReason::Recycle)
-        } else if now >= life.expires {
-            Some(CloseReason::Lifetime)
         } else if limit > 0 && life.queries.saturating_add(queries) >= limit {
             Some(CloseReason::QueryLimit)
+        } else if now >= life.expires {
+            Some(CloseReason::Lifetime)
         } else {
             None
         }
+    }
+
+    /// A connection is free again and must not be lent: it is closed, or, if it is only worn and its replacement can
+    /// come first, it stays idle until then (Fresh, R-9.1).
+    pub(super) fn retire_freed(
+        &mut self,
+        now: Instant,
+        index: u32,
+        mut life: Life,
+        since: Instant,
+        reason: CloseReason,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.waits_for_replacement(reason) {
+            return self.close_gracefully(now, index, &life, reason, actions);
+        }
+        // Worn by its queries it is as if its time were up.
+        life.renew = life.renew.min(now);
+        life.expires = life.expires.min(now);
+        self.slots.put(index, Slot::Idle { life, since });
+    }
+
+    /// Whether what is to be retired for this reason stays until its replacement is there: it is only worn, without it
+    /// fewer than min_size were open, and one is on its way, or there is room for one, and the server can be reached.
+    pub(super) fn waits_for_replacement(&self, reason: CloseReason) -> bool {
+        let worn = matches!(reason, CloseReason::Recycle | CloseReason::QueryLimit | CloseReason::Lifetime);
+        let coming = self.slots.connecting() > 0 || self.slots.total() < self.config.max_size;
+        worn && self.slots.open() <= self.config.min_size && coming && self.bad_link().is_none()
     }
 
     /// Whether a connection must not be lent any more (Fresh).
@@ -126,8 +154,7 @@ impl Machine {
         }
     }
 
-    /// Connections past their lifetime or before a recycle mark, a few at a time: each one waits for its replacement
-    /// where one is on its way, or there is room for one, and the server can be reached.
+    /// Worn connections, a few at a time, and each after its replacement where that can be.
     fn retire_doomed(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let doomed = |index: u32| match self.slots.get(index) {
             Slot::Idle { life, .. } if self.is_doomed(life, now) => Some((index, *life)),
@@ -135,15 +162,10 @@ impl Machine {
         };
         let doomed: Vec<(u32, Life)> = self.slots.idle_stack().iter().filter_map(|&index| doomed(index)).collect();
         for (index, life) in doomed {
-            let coming = self.slots.connecting() > 0 || self.slots.total() < self.config.max_size;
-            if self.slots.open() <= self.config.min_size && coming && self.bad_link().is_none() {
+            let reason = self.retire_reason(&life, 0, now).unwrap_or(CloseReason::Lifetime);
+            if self.waits_for_replacement(reason) || self.slots.closing() >= self.config.max_connecting.max(1) {
                 return;
             }
-            if self.slots.closing() >= self.config.max_connecting.max(1) {
-                return;
-            }
-            let recycled = life.recycle != self.recycle;
-            let reason = if recycled { CloseReason::Recycle } else { CloseReason::Lifetime };
             self.close_gracefully(now, index, &life, reason, actions);
         }
     }

@@ -280,22 +280,22 @@ impl Machine {
             ending.report.finished += 1;
         }
         life.queries = life.queries.saturating_add(if fate == Fate::Unused { 0 } else { queries });
+        let retired = self.retire_reason(&life, 0, now);
+        let stays = retired.is_none_or(|reason| self.waits_for_replacement(reason));
         let reset = match fate {
             Fate::Broken => return self.came_back_broken(now, index, life, fault, actions),
             Fate::Discarded => return self.close_gracefully(now, index, &life, CloseReason::Discarded, actions),
             // Retired or not: what still runs on the server is cancelled first.
             Fate::Dirty => Some(ResetHow::Drain),
-            Fate::Clean if self.config.reset_on_release && self.retire_reason(&life, 0, now).is_none() => {
-                Some(ResetHow::Policy)
-            }
+            Fate::Clean if self.config.reset_on_release && stays => Some(ResetHow::Policy),
             Fate::Clean | Fate::Unused => None,
         };
+        let since = if fate == Fate::Unused { lease.idle_since } else { self.idle_clock(&life, now) };
         if let Some(how) = reset {
             self.begin_reset(now, index, life, how, actions);
-        } else if let Some(reason) = self.retire_reason(&life, 0, now) {
-            self.close_gracefully(now, index, &life, reason, actions);
+        } else if let Some(reason) = retired {
+            self.retire_freed(now, index, life, since, reason, actions);
         } else {
-            let since = if fate == Fate::Unused { lease.idle_since } else { self.idle_clock(&life, now) };
             self.slots.put(index, Slot::Idle { life, since });
         }
     }

@@ -27,11 +27,10 @@ impl Oracle {
         }
         let lifetime = self.config.max_connection_lifetime();
         let (age, unused) = (now - conn.opened, now - conn.idle_since);
-        let limit = self.config.max_queries();
         let is_so = match reason {
             CloseReason::IdleTimeout => self.conns.open() > self.min_size && unused >= self.config.max_idle_time(),
             CloseReason::Lifetime => !lifetime.is_zero() && age >= lifetime.mul_f64(SHORTEST_LIFE),
-            CloseReason::QueryLimit => limit > 0 && conn.queries >= limit,
+            CloseReason::QueryLimit => self.has_served_enough(conn),
             CloseReason::Recycle => conn.recycle != self.conns.recycle,
             CloseReason::Shrink => surplus,
             CloseReason::Shutdown => ends,
@@ -40,15 +39,16 @@ impl Oracle {
         };
         ensure!(is_so, "Fresh", "{id} is closed for {reason:?}, which is not so: it is {:?}", conn.is);
         match reason {
-            CloseReason::Lifetime | CloseReason::Recycle if self.step.returned != Some(id) => self.may_replace(id),
+            CloseReason::Lifetime | CloseReason::Recycle | CloseReason::QueryLimit => self.may_replace(id),
             _ => Ok(()),
         }
     }
 
-    /// Idle connections are replaced a few at a time, and where it can be had the replacement comes first.
+    /// Where it can be had the replacement comes first, and what was idle is replaced a few at a time.
     fn may_replace(&self, id: ConnId) -> Verdict {
         let (closing, most) = (self.conns.closing(), self.config.max_connecting());
-        ensure!(closing < most, "Fresh", "{id} is retired while {closing} others are closing, {most} at most");
+        let in_turn = closing < most || self.step.returned == Some(id);
+        ensure!(in_turn, "Fresh", "{id} is retired while {closing} others are closing, {most} at most");
         let coming = self.conns.connecting() > 0 || self.conns.total() < self.max_size;
         let reachable = self.links.iter().any(Link::is_surely_good);
         let early = self.conns.open() <= self.min_size && coming && reachable;

@@ -35,8 +35,7 @@ impl Oracle {
         let lifetime = self.config.max_connection_lifetime();
         let age = now - conn.opened;
         ensure!(lifetime.is_zero() || age < lifetime, "Fresh", "{id} is lent at the age of {age:?}");
-        let limit = self.config.max_queries();
-        ensure!(limit == 0 || conn.queries < limit, "Fresh", "{id} is lent after {} queries", conn.queries);
+        ensure!(!self.has_served_enough(conn), "Fresh", "{id} is lent after {} queries", conn.queries);
         ensure!(self.is_proved(now, conn), "Sound", "{id} is lent and was last proved at {:?}", conn.proved);
         Ok(())
     }
@@ -50,12 +49,18 @@ impl Oracle {
         }
     }
 
+    /// Whether it has served max_queries: it stays at most until its replacement is there.
+    pub(super) fn has_served_enough(&self, conn: &Conn) -> bool {
+        let limit = self.config.max_queries();
+        limit > 0 && conn.queries >= limit
+    }
+
     /// No over-creation: somebody must need a connect.
     pub(super) fn is_wanted(&self, now: Instant, id: ConnId) -> Verdict {
         let connecting = self.conns.connecting();
         let renewal = self.config.max_connection_lifetime().mul_f64(RENEWAL);
-        let worn =
-            |conn: &Conn| conn.recycle != self.conns.recycle || (!renewal.is_zero() && now - conn.opened >= renewal);
+        let aged = |conn: &Conn| !renewal.is_zero() && now - conn.opened >= renewal;
+        let worn = |conn: &Conn| conn.recycle != self.conns.recycle || self.has_served_enough(conn) || aged(conn);
         let is_worn = |(_, conn): &(ConnId, &Conn)| conn.is == Is::Idle && worn(conn);
         let lasting = || self.conns.open() - self.conns.iter().filter(is_worn).count() as u32;
         let waiting = if self.paused { 0 } else { self.line.live() + u32::from(self.step.nudge) };
@@ -83,7 +88,7 @@ impl Oracle {
         let life = self.config.max_connection_lifetime().mul_f64(CERTAIN_LIFE);
         let is_asked = |conn: &Conn| {
             let worn = conn.recycle != conns.recycle || (!life.is_zero() && now - conn.opened >= life);
-            conn.is != Is::Idle || conn.suspicion == conns.suspicion || worn
+            conn.is != Is::Idle || conn.suspicion == conns.suspicion || worn || self.has_served_enough(conn)
         };
         let left = conns.iter().find(|(_, conn)| !is_asked(conn));
         ensure!(left.is_none(), "Sound", "{left:?} is in doubt and is not asked");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, config, ms, secs};
 use crate::config::PoolConfig;
-use crate::pool::{CloseHow, CloseReason, Event, Fate, Notice};
+use crate::pool::{CloseHow, CloseReason, Event, Fate, FaultClass, Notice};
 
 #[test]
 fn r_4_3_idle_connections_are_reaped_to_min_size_on_time() {
@@ -105,7 +105,64 @@ fn r_9_2_a_lease_past_its_lifetime_is_retired_on_return_never_under_its_caller()
     rig.pass_well(secs(60));
     assert_eq!(rig.counts().active, 1);
     rig.release(conn, Fate::Clean);
+    for replacement in rig.take_connects() {
+        rig.connected(replacement);
+    }
     assert_eq!(rig.take_closes(), [(conn, CloseReason::Lifetime, CloseHow::Graceful)]);
+}
+
+/// whatever wore it out, a connection that comes back goes after its replacement where there is room for both,
+/// and nobody gets it meanwhile.
+#[test]
+fn r_9_1_what_comes_back_worn_goes_when_its_replacement_is_there() {
+    let sizes = PoolConfig { min_size: 1, max_size: 2, ..config() };
+    let wear = [
+        (CloseReason::Recycle, sizes.clone()),
+        (CloseReason::QueryLimit, PoolConfig { max_queries: 1, ..sizes.clone() }),
+        (CloseReason::Lifetime, PoolConfig { max_connection_lifetime: secs(10), ..sizes.clone() }),
+        (CloseReason::QueryLimit, PoolConfig { max_queries: 1, reset_on_release: true, ..sizes }),
+    ];
+    for (why, config) in wear {
+        let resets = config.reset_on_release;
+        let mut rig = Rig::ready(config);
+        let conn = rig.lease();
+        match why {
+            CloseReason::Recycle => rig.event(Event::Recycle),
+            CloseReason::Lifetime => rig.pass(secs(60)),
+            _ => {}
+        }
+        rig.release(conn, Fate::Clean);
+        if resets {
+            rig.event(Event::Reset { conn });
+        }
+        let waiter = rig.acquire();
+        assert_eq!((rig.take_closes(), rig.granted(waiter)), (vec![], None), "{why:?}: it stays, and for nobody");
+        let replacement = rig.take_connects();
+        assert_eq!((rig.counts().total, replacement.len()), (2, 1), "{why:?}: its replacement is on its way");
+        rig.connected(replacement[0]);
+        assert_eq!(rig.granted(waiter), Some(replacement[0]), "{why:?}");
+        assert_eq!(rig.take_closes(), [(conn, why, CloseHow::Graceful)]);
+    }
+}
+
+/// where its replacement cannot come first, a worn connection goes at once.
+#[test]
+fn r_9_1_what_comes_back_worn_goes_at_once_where_nothing_can_come_first() {
+    let worn = PoolConfig { min_size: 2, max_size: 2, max_queries: 1, ..config() };
+    let mut full = Rig::ready(worn.clone());
+    let conn = full.lease();
+    full.release(conn, Fate::Clean);
+    assert_eq!(full.take_closes(), [(conn, CloseReason::QueryLimit, CloseHow::Graceful)], "there is no room");
+
+    let mut down = Rig::ready(PoolConfig { min_size: 3, max_size: 4, ..worn });
+    let (conn, other) = (down.lease(), down.lease());
+    down.release(other, Fate::Broken);
+    for refused in down.take_connects() {
+        down.connect_failed(refused, FaultClass::Transient);
+    }
+    down.take_closes();
+    down.release(conn, Fate::Clean);
+    assert_eq!(down.take_closes(), [(conn, CloseReason::QueryLimit, CloseHow::Graceful)], "nobody can be reached");
 }
 
 #[test]

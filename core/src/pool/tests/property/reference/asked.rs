@@ -64,8 +64,6 @@ impl Reference {
         ensure!(conn.sound, Sound, "{id} is lent and was not proved since a sibling died");
         ensure!(self.is_proved(&conn), Sound, "{id} is lent and was proved at {:?}", conn.proved);
         ensure!(!self.is_certainly_worn(&conn), Fresh, "{id} is lent and should be retired");
-        let limit = self.config.max_queries;
-        ensure!(limit == 0 || conn.queries < limit, Fresh, "{id} is lent after {} queries", conn.queries);
         if conn.queries > 0 {
             self.evidence.saw(Guarantee::Fresh);
             self.evidence.saw(Guarantee::Sound);
@@ -286,19 +284,18 @@ impl Reference {
             CloseReason::Shrink => self.open() + self.connecting() > self.max,
             CloseReason::Recycle => conn.doomed,
             CloseReason::Lifetime => !lifetime.is_zero() && now >= conn.opened + lifetime.mul_f64(0.899),
-            CloseReason::QueryLimit => self.config.max_queries > 0 && conn.queries >= self.config.max_queries,
+            CloseReason::QueryLimit => self.has_served_enough(conn),
             CloseReason::IdleTimeout => return self.may_reap(conn),
             _ => false,
         };
         ensure!(holds, Fresh, "{id} is closed for {reason:?}, which is not so: {conn:?}");
-        if conn.rested && matches!(reason, CloseReason::Recycle | CloseReason::Lifetime) {
+        if matches!(reason, CloseReason::Recycle | CloseReason::Lifetime | CloseReason::QueryLimit) {
             self.evidence.saw(Guarantee::Fresh);
-            let coming = self.connecting() > 0 || self.total() < self.max;
-            let good = self.hosts.iter().any(|host| host.standing == Standing::Good);
-            let waits = self.open() <= self.min && coming && good;
+            let waits = self.waits_for_replacement(|host| host.standing == Standing::Good);
             ensure!(!waits, Fresh, "{id} is retired before it is replaced");
             let closing = self.count(|is| matches!(is, Is::Closing { .. }));
-            ensure!(closing < self.config.max_connecting, Fresh, "{id} is retired while {closing} others are");
+            let in_turn = closing < self.config.max_connecting || !conn.rested;
+            ensure!(in_turn, Fresh, "{id} is retired while {closing} others are");
         }
         Ok(())
     }

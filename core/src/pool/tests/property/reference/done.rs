@@ -52,10 +52,6 @@ impl Reference {
             let looked_at = |other: &Conn| other.id != *conn || other.is != Is::Idle || !other.rested;
             ensure!(self.conns.iter().all(looked_at), Sound, "{conn} has something to say, and nobody looks");
         }
-        let limit = self.config.max_queries;
-        let worn = |conn: &&Conn| limit > 0 && conn.is == Is::Idle && conn.queries >= limit;
-        let worn = self.conns.iter().find(worn);
-        ensure!(worn.is_none(), Fresh, "{worn:?} has served enough");
         ensure!(self.forced.is_none(), BoundedEnd, "{:?} is said to be cut off and is not", self.forced);
         ensure!(self.resolved.is_empty(), TrueNumbers, "nobody was told that {:?} came back", self.resolved);
         let late = |conn: &&Conn| matches!(conn.is, Is::Lent(lease) if lease.leak_due <= self.now);
@@ -167,7 +163,8 @@ impl Reference {
             ensure!(unused.is_none(), MinRestored, "{unused:?} is a surplus and stays");
         }
         let busy = self.count(|is| matches!(is, Is::Closing { .. })) >= self.config.max_connecting;
-        if self.open() > self.min && !busy {
+        let waits = self.waits_for_replacement(|host| !matches!(host.standing, Standing::Bad(_)));
+        if !waits && !busy {
             let worn = |conn: &&Conn| conn.is == Is::Idle && self.is_certainly_worn(conn);
             let worn = self.conns.iter().find(worn);
             ensure!(worn.is_none(), Fresh, "{worn:?} should be retired and stays");

@@ -274,22 +274,36 @@ impl Reference {
         if self.paused { 0 } else { self.line.len() as u32 + u32::from(self.nudge) }
     }
 
-    /// Past its lifetime or marked: certainly, for what must not happen to it.
+    /// Past its lifetime, its queries or a recycle: certainly, for what must not happen to it.
     pub(super) fn is_certainly_worn(&self, conn: &Conn) -> bool {
-        let lifetime = self.config.max_connection_lifetime;
-        conn.doomed || (!lifetime.is_zero() && self.now >= conn.opened + lifetime)
+        self.is_worn_at(conn, 1.0)
     }
 
     /// Possibly past its lifetime, which was shortened by up to a tenth: for what must happen to it.
     pub(super) fn is_perhaps_worn(&self, conn: &Conn) -> bool {
-        let lifetime = self.config.max_connection_lifetime;
-        conn.doomed || (!lifetime.is_zero() && self.now >= conn.opened + lifetime.mul_f64(0.899))
+        self.is_worn_at(conn, 0.899)
     }
 
     /// Possibly so near its end that a replacement is sought: a twentieth of its lifetime before.
     pub(super) fn is_perhaps_renewing(&self, conn: &Conn) -> bool {
+        self.is_worn_at(conn, 0.849)
+    }
+
+    fn is_worn_at(&self, conn: &Conn, share: f64) -> bool {
         let lifetime = self.config.max_connection_lifetime;
-        conn.doomed || (!lifetime.is_zero() && self.now >= conn.opened + lifetime.mul_f64(0.849))
+        let aged = !lifetime.is_zero() && self.now >= conn.opened + lifetime.mul_f64(share);
+        conn.doomed || self.has_served_enough(conn) || aged
+    }
+
+    pub(super) fn has_served_enough(&self, conn: &Conn) -> bool {
+        let limit = self.config.max_queries;
+        limit > 0 && conn.queries >= limit
+    }
+
+    /// Whether what is worn stays until its replacement is there.
+    fn waits_for_replacement(&self, is_reachable: impl Fn(&Host) -> bool) -> bool {
+        let coming = self.connecting() > 0 || self.total() < self.max;
+        self.open() <= self.min && coming && self.hosts.iter().any(is_reachable)
     }
 
     /// Whether it was proved recently enough for the policy.
