@@ -247,9 +247,7 @@ impl Runner<'_> {
         let rows = match from {
             None => vec![Vec::new()],
             Some(From::Table { name, .. }) if view_columns(name).is_some() => std::mem::take(&mut self.view),
-            Some(From::Table { name, .. }) => {
-                self.store.rows(self.changes, name)?.into_iter().map(|(_, values)| values).collect()
-            }
+            Some(From::Table { name, .. }) => return self.table_rows(name, filter, source),
             Some(From::Function { name, args, .. }) if name == "generate_series" => {
                 let (start, stop, step) = self.series(args)?;
                 let mut rows = Vec::new();
@@ -289,6 +287,27 @@ impl Runner<'_> {
             }
         }
         Ok(kept)
+    }
+
+    /// As [`Runner::rows`]. Only what passes is copied: a lookup in a long table is what services do most.
+    fn table_rows(
+        &mut self,
+        name: &str,
+        filter: Option<&Expr>,
+        source: &[Column],
+    ) -> Result<Vec<Vec<Value>>, PgError> {
+        let mut kept = Vec::new();
+        for (id, values) in self.store.visible(self.changes, name)? {
+            let passes = match filter {
+                Some(filter) => truth(&eval(filter, Row { columns: source, values }, &mut self.env)?)? == Some(true),
+                None => true,
+            };
+            if passes {
+                kept.push((id, values.clone()));
+            }
+        }
+        kept.sort_by_key(|(id, _)| *id);
+        Ok(kept.into_iter().map(|(_, values)| values).collect())
     }
 
     /// ORDER BY: expressions, names of output columns, or their numbers. NULLs come last.

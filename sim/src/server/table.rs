@@ -1,6 +1,6 @@
 //! Tables: what is committed, and what a transaction has changed and nobody else sees yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::PgError;
 use super::sql::TableDef;
@@ -48,6 +48,11 @@ impl Changes {
     pub(super) fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.rows.is_empty()
     }
+
+    fn rows_of(&self, name: &str) -> impl Iterator<Item = (u64, &Option<Values>)> {
+        let rows = self.rows.range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX));
+        rows.map(|((_, id), values)| (*id, values))
+    }
 }
 
 fn missing(name: &str) -> PgError {
@@ -72,17 +77,13 @@ impl Store {
     }
 
     /// The same, in no order.
-    fn visible<'a>(
+    pub(super) fn visible<'a>(
         &'a self,
         changes: &'a Changes,
-        name: &'a str,
+        name: &str,
     ) -> Result<impl Iterator<Item = (u64, &'a Values)>, PgError> {
         let table = self.table(changes, name)?;
-        let changed: BTreeMap<u64, &Option<Values>> = changes
-            .rows
-            .range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX))
-            .map(|((_, id), values)| (*id, values))
-            .collect();
+        let changed: BTreeMap<u64, &Option<Values>> = changes.rows_of(name).collect();
         let own: Vec<(u64, &Values)> =
             changed.iter().filter_map(|(id, values)| Some((*id, values.as_ref()?))).collect();
         let others = table.rows.iter().filter(move |(id, _)| !changed.contains_key(id));
@@ -176,10 +177,8 @@ impl Store {
         }
         for ((name, id), values) in &changes.rows {
             let (Some(values), Ok(table)) = (values, self.table(&changes, name)) else { continue };
-            let others = table
-                .rows
-                .iter()
-                .filter(|(other, _)| *other != id && !changes.rows.contains_key(&(name.clone(), **other)));
+            let own: BTreeSet<u64> = changes.rows_of(name).map(|(own, _)| own).collect();
+            let others = table.rows.iter().filter(|(other, _)| *other != id && !own.contains(*other));
             check_unique(&table.def, values, others.map(|(_, row)| row))?;
         }
         for (name, table) in changes.tables {
