@@ -216,13 +216,20 @@ impl From<Problems> for ConfigError {
     }
 }
 
-/// `text` for an error: shortened, and without anything that could break or forge a line of a log.
+/// `text` for an error: shortened, and without anything that could break or forge a line of a log. Escaping makes text
+/// longer, so what is counted is what is shown.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
-    // Quotes are harmless here, and escaped ones hard to read.
-    shown = shown.replace("\\\"", "\"").replace("\\'", "'");
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
+    let (mut shown, mut left) = (String::new(), MAX_SHOWN);
+    for char in text.chars() {
+        // Quotes are harmless here, and escaped ones hard to read.
+        let escaped = if matches!(char, '"' | '\'') { String::from(char) } else { char.escape_debug().collect() };
+        let length = escaped.chars().count();
+        if length > left {
+            shown.push('…');
+            break;
+        }
+        left -= length;
+        shown.push_str(&escaped);
     }
     shown
 }
@@ -244,6 +251,15 @@ mod tests {
             "max_size (a\\nb) must be a whole number: write digits (in POOL_MAX_SIZE)\n\
              x is not a field: remove it (in pool.yaml:3:7)"
         );
+    }
+
+    #[test]
+    fn a_value_is_shown_within_its_bound_however_it_is_escaped() {
+        assert_eq!(shown("it's \"so\"\n\\"), "it's \"so\"\\n\\\\");
+        assert_eq!(shown(&"x".repeat(MAX_SHOWN)), "x".repeat(MAX_SHOWN));
+        assert_eq!(shown(&"x".repeat(MAX_SHOWN + 1)), format!("{}…", "x".repeat(MAX_SHOWN)));
+        assert_eq!(shown(&"\u{3}".repeat(50)), format!("{}…", "\\u{3}".repeat(12)));
+        assert_eq!(shown(&"\u{1d173}".repeat(50)).chars().count(), 6 * 9 + 1, "nothing is cut in the middle");
     }
 
     #[test]

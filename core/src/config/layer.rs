@@ -236,6 +236,8 @@ impl YamlReader<'_> {
             Some(meant) => format!("did you mean {meant}?"),
             None => "remove it; the fields are listed in the documentation of pgweir_core::config".to_owned(),
         };
+        // `? 3` and `"": 3` have a key that nobody could see.
+        let key = if key.trim().is_empty() { &format!("\"{key}\"") } else { key };
         let name = if nested { format!("{BACKOFF}.{key}") } else { key.to_owned() };
         self.problems.add_unshown(&shown(&name), "is not a field", fix, source);
     }

@@ -166,6 +166,10 @@ fn yaml_problems_say_where_and_what_instead() {
         ("acquire_timeout: [30s]", "acquire_timeout (a list) must be a duration"),
         ("acquire_timeout: true", "acquire_timeout (true) must be a duration"),
         ("a: 1\n", "a is not a field: remove it"),
+        ("? 3", "3 is not a field: remove it"),
+        ("?", "\"\" is not a field: remove it"),
+        ("' ': 3", "\" \" is not a field: remove it"),
+        ("backoff: {'': 3}", "backoff.\"\" is not a field: remove it"),
         ("\n\n  maxsize: 3\n", "maxsize is not a field: did you mean max_size? (in line 3, column 3 of"),
         (
             "max_size: 1\nmax_size: 2\n",
