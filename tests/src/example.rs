@@ -7,24 +7,25 @@ use std::time::SystemTime;
 
 use crate::{Error, Result};
 
-/// The program of example `name` of `package`. `cargo test` builds examples along with the tests; where only some tests
-/// are built it may be missing or older than its sources: then it is built now.
+/// The program of the workspace's example `name`. `cargo test` builds examples along with the tests; where only some tests
+/// are built it may be missing or older than its sources: then it is built now, with the features that it has in a build
+/// of the whole workspace.
 ///
 /// # Errors
 /// What cargo says.
-pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+pub fn example(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(Error::io("find this program"))?;
     let folder = this.parent().unwrap_or(Path::new("."));
     // Tests are in `deps`, programs beside it.
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let program = folder.join("examples").join(name);
     if !is_current(&program) {
-        build(package, name, folder.ends_with("release"))?;
+        build(name, folder.ends_with("release"))?;
     }
     if program.is_file() {
         return Ok(program);
     }
-    let output = format!("no {}: build it with cargo build -p {package} --example {name}", program.display());
+    let output = format!("no {}: build it with cargo build --example {name}", program.display());
     Err(Error::Failed { what: format!("finding example {name}"), output })
 }
 
@@ -47,18 +48,18 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-fn build(package: &str, name: &str, release: bool) -> Result<()> {
+fn build(name: &str, release: bool) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .args(["build", "--quiet", "-p", package, "--example", name])
+        .args(["build", "--quiet", "--example", name])
         .args(release.then_some("--release"))
         .output()
         .map_err(Error::io("run cargo"))?;
     if output.status.success() {
         return Ok(());
     }
-    let what = format!("cargo build -p {package} --example {name}: {}", output.status);
+    let what = format!("cargo build --example {name}: {}", output.status);
     Err(Error::Failed { what, output: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 

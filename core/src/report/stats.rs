@@ -83,7 +83,7 @@ pub struct PoolStats {
     pub last_error_sqlstate: Option<String>,
     /// When that was.
     pub last_error_time: Option<String>,
-    /// Time from acquire to grant.
+    /// Time from acquire to grant, of every grant: of those that were taken back too.
     pub wait: Summary,
     /// Time from grant to release.
     #[serde(rename = "use")]

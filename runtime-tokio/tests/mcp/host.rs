@@ -31,7 +31,7 @@ pub(crate) struct Ended {
 impl Host {
     /// Starts the example over `url`; its log and what it may index are in `folder`.
     pub(crate) fn start(url: &str, folder: &Path, settings: &[(&str, &str)]) -> Host {
-        let program = example("pgweir-tokio", "code_search").expect("the example");
+        let program = example("code_search").expect("the example");
         let log = folder.join(".log");
         let mut child = Command::new(program)
             .args(["--log-level", "info,pgweir=debug", "--log"])

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 /// Whether the client's checks passed. The client prints a line for each; those that begin with `!` are for the database.
 fn run() -> Result<bool, Box<dyn std::error::Error>> {
     let python = python::find()?;
-    let server = example("pgweir-tokio", "code_search")?;
+    let server = example("code_search")?;
     let mut database = Database::start()?;
     let mut client = Command::new(python)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPT))
