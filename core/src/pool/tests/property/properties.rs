@@ -10,10 +10,10 @@ use super::guarantee::{Broken, Evidence, Guarantee};
 use super::plan::Plan;
 use super::print::{heading, print};
 use super::world::run;
-use crate::tests::cases;
 
-/// Plans per property unless PGWEIR_QUICKCHECK_TESTS says otherwise: all properties together take some seconds.
-const TESTS: u64 = 100;
+/// Plans per property unless PGWEIR_QUICKCHECK_TESTS says otherwise: all properties together take some seconds. Miri draws
+/// at most so many, until one has put the guarantee to the test.
+const TESTS: u64 = if cfg!(miri) { 20 } else { 100 };
 /// Steps of a plan, at most.
 const STEPS: usize = if cfg!(miri) { 60 } else { 200 };
 
@@ -110,13 +110,14 @@ fn what_is_due_is_done_first() {
 /// Draws plans and fails with the smallest that breaks `guarantee`, or if too few put it to the test.
 fn holds(guarantee: Guarantee) {
     let seed = setting("PGWEIR_QUICKCHECK_SEED", 1);
-    let tests = setting("PGWEIR_QUICKCHECK_TESTS", cases(TESTS));
+    let tests = setting("PGWEIR_QUICKCHECK_TESTS", TESTS);
     let own_seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(guarantee as u64);
     let evidence = Rc::new(RefCell::new(Evidence::default()));
     let property = Property { guarantee, seed, evidence: evidence.clone() };
     QuickCheck::new().rng(Gen::from_size_and_seed(STEPS, own_seed)).tests(tests).quickcheck(property);
     let seen = evidence.borrow().of(guarantee);
-    assert!(seen >= tests / 2, "{guarantee:?} was at stake only {seen} times in {tests} plans: nothing is shown");
+    let enough = if cfg!(miri) { 1 } else { tests / 2 };
+    assert!(seen >= enough, "{guarantee:?} was at stake only {seen} times in {tests} plans: nothing is shown");
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -134,6 +135,9 @@ struct Property {
 
 impl Testable for Property {
     fn result(&self, g: &mut Gen) -> TestResult {
+        if cfg!(miri) && self.evidence.borrow().of(self.guarantee) > 0 {
+            return TestResult::passed();
+        }
         let plan = Plan::arbitrary(g);
         let (verdict, world) = run(&plan, Some(self.guarantee));
         self.evidence.borrow_mut().add(world.evidence());
