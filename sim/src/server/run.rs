@@ -290,12 +290,7 @@ impl Runner<'_> {
     }
 
     /// As [`Runner::rows`]. Only what passes is copied: a lookup in a long table is what services do most.
-    fn table_rows(
-        &mut self,
-        name: &str,
-        filter: Option<&Expr>,
-        source: &[Column],
-    ) -> Result<Vec<Vec<Value>>, PgError> {
+    fn table_rows(&mut self, name: &str, filter: Option<&Expr>, source: &[Column]) -> Result<Vec<Vec<Value>>, PgError> {
         let mut kept = Vec::new();
         for (id, values) in self.store.visible(self.changes, name)? {
             let passes = match filter {

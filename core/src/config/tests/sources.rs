@@ -223,8 +223,9 @@ fn a_yaml_file_is_named_in_its_problems() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "every unknown key is compared with every known one: a hundred take minutes")]
 fn a_document_full_of_problems_is_cut_short() {
-    let text: String = (0..if cfg!(miri) { 100 } else { 4000 }).map(|index| format!("k{index}: 1\n")).collect();
+    let text: String = (0..4000).map(|index| format!("k{index}: 1\n")).collect();
     let error = Config::builder().database_url(URL).yaml_str(&text).build().expect_err("unknown keys");
     assert_eq!(error.problems().len(), 64);
 }

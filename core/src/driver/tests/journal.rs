@@ -79,7 +79,7 @@ fn live(world: &mut World, pool: &ToyPool) {
     pool.pause();
     pool.resume();
     drop(second);
-    for round in 0..30 {
+    for round in 0..if cfg!(miri) { 5 } else { 30 } {
         let lease = world.lease(pool);
         world.advance(Duration::from_millis(round));
         drop(lease);
@@ -98,7 +98,7 @@ fn live(world: &mut World, pool: &ToyPool) {
     assert!(matches!(waiting.ready(), Err(AcquireError::Unavailable(_))));
     assert_eq!(pool.shared().lock().machine.state(), State::Unhealthy);
     world.toy.let_go(Step::Connect);
-    for _ in 0..40 {
+    for _ in 0..if cfg!(miri) { 20 } else { 40 } {
         world.advance(Duration::from_secs(1));
     }
     drop(world.lease(pool));
@@ -132,7 +132,7 @@ fn what_a_small_ring_still_has_replays_too() {
     let builder = world.builder(2, 2).journal(JournalOptions::new().entries(16));
     let pool = world.start(builder);
     live(&mut world, &pool);
-    for _ in 0..50 {
+    for _ in 0..if cfg!(miri) { 4 } else { 50 } {
         drop(world.lease(&pool));
         let dump = pool.journal().expect("recorded");
         assert!(dump.entries() >= 4 && dump.entries() <= 32, "{}", dump.entries());
@@ -216,7 +216,7 @@ fn a_busy_pool_overwrites_nothing_that_a_continuous_sink_has_not_seen() {
     let shelf = Shelf::new(&world, true);
     let builder = world.builder(1, 1).journal(JournalOptions::new().entries(64).sink(shelf.clone()));
     let pool = world.start(builder);
-    let leases = if cfg!(miri) { 100 } else { 1_000 };
+    let leases = if cfg!(miri) { 50 } else { 1_000 };
     for _ in 0..leases {
         drop(world.lease(&pool));
         world.run();

@@ -149,7 +149,8 @@ fn counters_never_go_back() {
         }
         before = after;
     };
-    for round in 0..5 {
+    let rounds = if cfg!(miri) { 1 } else { 5 };
+    for round in 0..rounds {
         let lease = world.lease(&pool);
         let mut waiting = Held::new(pool.get());
         waiting.waits();
@@ -162,5 +163,5 @@ fn counters_never_go_back() {
         world.run();
         grows("taken back");
     }
-    assert_eq!((pool.stats().total_acquisitions, pool.stats().wait.count), (5, 10));
+    assert_eq!((pool.stats().total_acquisitions, pool.stats().wait.count), (rounds, 2 * rounds));
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use super::fake::{FakeRuntime, Task};
 use super::{Pool, PoolBuilder};
 use crate::config::PoolConfig;
+use crate::journal::JournalOptions;
 use crate::manager::{Manager, Returned};
 use crate::pool::{Fate, Fault, FaultClass, HostId, ResetHow, Role, ServerFacts};
 use crate::runtime::Abort;
@@ -47,7 +48,9 @@ impl World {
     }
 
     fn configured(&self, config: PoolConfig) -> PoolBuilder<FakeRuntime, Toy> {
-        PoolBuilder::new(self.runtime.clone(), self.toy.clone(), config)
+        let builder = PoolBuilder::new(self.runtime.clone(), self.toy.clone(), config);
+        // To make room for thousands of events takes Miri longer than most tests.
+        if cfg!(miri) { builder.journal(JournalOptions::new().entries(256)) } else { builder }
     }
 
     /// A pool that has opened its first connections.

@@ -12,7 +12,7 @@ use super::format::{HEADER, MACHINE, encode, put, put_prefix};
 use super::{Check, Header, Journal, JournalError, Part, Replay, Site, Why, Writer};
 use crate::pool::tests::property::recorded;
 use crate::pool::{ConnId, Event, Fate, Fault, FaultClass, Machine, SiteId};
-use crate::tests::cases;
+use crate::tests::{cases, steps};
 use crate::time::{Instant, Wall};
 
 fn header(start: &Machine) -> Header {
@@ -37,8 +37,10 @@ struct Tape {
     end: Machine,
 }
 
-fn tape(seed: u64, steps: usize) -> Tape {
-    let (start, told, end) = recorded(seed, steps, steps / 4);
+/// Of a run of `length` events, or fewer under Miri.
+fn tape(seed: u64, length: usize) -> Tape {
+    let length = steps(length);
+    let (start, told, end) = recorded(seed, length, length / 4);
     let mut writer = Writer::new(&header(&start), &start);
     writer.sites(&[site(10), site(20)]);
     for (index, (at, event, check)) in told.iter().enumerate() {
@@ -118,7 +120,9 @@ fn a_replay_finds_the_entry_at_which_the_machine_goes_another_way() {
 fn a_replay_agrees_although_private_messages_are_missing_and_none_is_in_the_bytes() {
     let mut told_the_machine = 0;
     let seeds = cases(20);
-    for seed in 0..seeds {
+    // The eighth run ends with a fault that the machine remembers.
+    let first = if cfg!(miri) { 8 } else { 0 };
+    for seed in first..first + seeds {
         let Tape { start, told, .. } = tape(seed, 400);
         let mut live = start.clone();
         let secret = |event: &mut Event| {
@@ -158,7 +162,7 @@ fn a_replay_agrees_although_private_messages_are_missing_and_none_is_in_the_byte
         }
     }
     assert!(
-        told_the_machine >= seeds as usize / 2,
+        told_the_machine >= (seeds as usize).div_ceil(2),
         "the live machines know what was said: {told_the_machine} of {seeds}"
     );
 }

@@ -6,6 +6,7 @@ use super::super::ring::{Ring, Tape};
 use super::super::{Check, Journal, Replay, Writer};
 use super::{header, tape};
 use crate::pool::{Event, Fault, FaultClass, Machine};
+use crate::tests::steps;
 use crate::time::Instant;
 
 /// Tells a machine what another was told, and records it.
@@ -46,12 +47,13 @@ fn replayed(tape: &Tape) -> Machine {
 
 #[test]
 fn what_is_left_after_overwriting_begins_with_a_machine_and_runs_again() {
-    for entries in [16, 64, 100_000] {
+    let (rings, apart): (&[u32], _) = if cfg!(miri) { (&[16, 200], 30) } else { (&[16, 64, 100_000], 97) };
+    for &entries in rings {
         let random = tape(21, 2_000);
         let mut recorded = Recorded::new(&random.start, entries);
         for (index, (at, event, _)) in random.told.iter().enumerate() {
             recorded.tell(*at, event);
-            if index % 97 == 0 || index + 1 == random.told.len() {
+            if index % apart == 0 || index + 1 == random.told.len() {
                 let tape = recorded.ring.copy();
                 let count = tape.len();
                 assert!(count <= 2 * entries as usize && count <= recorded.told.len());
@@ -68,7 +70,7 @@ fn what_is_left_after_overwriting_begins_with_a_machine_and_runs_again() {
 fn events_without_faults_are_kept_to_the_number_asked_for() {
     let machine = Machine::new(&crate::config::PoolConfig::default(), 1, Instant::ZERO);
     let mut recorded = Recorded::new(&machine, 100);
-    for tick in 0..1_000 {
+    for tick in 0..if cfg!(miri) { 220 } else { 1_000 } {
         recorded.tell(Instant::from_millis(tick), &Event::Tick);
         let kept = recorded.ring.copy().len();
         assert!(kept >= 100.min(tick as usize + 1) && kept <= 200, "{kept}");
@@ -78,12 +80,13 @@ fn events_without_faults_are_kept_to_the_number_asked_for() {
 #[test]
 fn chunks_go_on_from_each_other_unless_something_was_overwritten() {
     let random = tape(22, 3_000);
-    let mut recorded = Recorded::new(&random.start, 64);
+    let (entries, late) = if cfg!(miri) { (16, 15..55) } else { (64, 500..900) };
+    let mut recorded = Recorded::new(&random.start, entries);
     let (mut taken, mut begun) = (Vec::new(), 0);
     for (index, (at, event, _)) in random.told.iter().enumerate() {
         recorded.tell(*at, event);
         // Often enough at first, then once too late, then often again.
-        if index % 10 == 0 && !(500..900).contains(&index) {
+        if index % 10 == 0 && !late.contains(&index) {
             let tape = recorded.ring.take();
             if tape.start.is_some() {
                 begun += 1;
@@ -105,7 +108,7 @@ fn many_faults_take_no_more_room_than_they_may() {
     let mut recorded = Recorded::new(&machine, 64);
     let fault = Fault::plain(FaultClass::Transient, "x".repeat(3_000));
     let lost = Event::Lost { conn: crate::pool::ConnId { slot: 0, generation: 0 }, fault: Box::new(fault) };
-    for tick in 0..1_000 {
+    for tick in 0..steps(1_000) as u64 {
         recorded.tell(Instant::from_millis(tick), &lost);
     }
     let kept = recorded.ring.copy();

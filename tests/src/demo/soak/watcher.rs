@@ -159,7 +159,10 @@ pub(super) fn inconsistent(stats: &PoolStats, forced: u64) -> Vec<String> {
         (stats.opened <= open + closed, format!("{} opened, {open} open, {closed} closed", stats.opened)),
         (
             acquired <= stats.wait.count && stats.wait.count <= acquired + taken_back,
-            format!("{} waits in the histogram, {acquired} acquisitions, up to {taken_back} taken back", stats.wait.count),
+            format!(
+                "{} waits in the histogram, {acquired} acquisitions, up to {taken_back} taken back",
+                stats.wait.count
+            ),
         ),
         (stats.usage.count == released, format!("{} uses in the histogram, {released} releases", stats.usage.count)),
     ];

@@ -20,22 +20,17 @@ pub(crate) fn recorded(seed: u64, length: usize, skip: usize) -> (Machine, Vec<(
         }
     };
     let mut machine = Machine::new(&plan.settings.config(), plan.seed, BEGIN);
-    let mut hear = |at: Instant, event: &Event| {
+    let hear = |machine: &mut Machine, at: Instant, event: &Event| {
         let mut actions = Vec::new();
         machine.handle(at, event.clone(), &mut actions);
-        (machine.clone(), Check::of(&actions))
+        Check::of(&actions)
     };
-    let mut start = None;
+    assert!(skip > 0, "something is skipped");
     for (at, event) in &told[..skip] {
-        start = Some(hear(*at, event).0);
+        hear(&mut machine, *at, event);
     }
-    let mut heard = Vec::new();
-    let mut end = start.clone();
-    for (at, event) in &told[skip..length] {
-        let (after, check) = hear(*at, event);
-        heard.push((*at, event.clone(), check));
-        end = Some(after);
-    }
-    let start = start.expect("something is skipped");
-    (start.clone(), heard, end.unwrap_or(start))
+    let start = machine.clone();
+    let heard = told[skip..length].iter().map(|(at, event)| (*at, event.clone(), hear(&mut machine, *at, event)));
+    let heard = heard.collect();
+    (start, heard, machine)
 }
