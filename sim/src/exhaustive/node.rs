@@ -93,7 +93,9 @@ impl Node {
             self.note_action(action);
         }
         self.conns.retain(|(_, is)| !matches!(is, Is::Closing { deadline } if *deadline <= at));
+        let wakes = self.machine.deadline().map(|(at, _)| at);
         self.oracle.settled(at, self.machine.counts())?;
+        self.oracle.wakes_in_time(wakes)?;
         self.oracle.is_well_said(at, &self.machine.health(at))
     }
 

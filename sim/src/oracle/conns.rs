@@ -137,6 +137,8 @@ pub(super) struct Conns {
     due: Instant,
     /// No lease needs a leak report earlier.
     pub(super) leak_due: Instant,
+    /// No idle connection is worn out earlier, unless it is being seen to.
+    pub(super) worn_from: Instant,
 }
 
 impl Conns {
@@ -267,6 +269,12 @@ impl Conns {
         }
     }
 
+    /// What is open or on its way is to be replaced.
+    pub(super) fn recycle(&mut self) {
+        self.recycle += 1;
+        self.worn_from = Instant::ZERO;
+    }
+
     /// Nothing that is open is above suspicion any more.
     pub(super) fn doubt(&mut self) {
         self.suspicion += 1;
@@ -274,11 +282,15 @@ impl Conns {
     }
 
     /// Something that should have been given up before `now`.
-    pub(super) fn overdue(&self, now: Instant) -> Option<(ConnId, Is)> {
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<(ConnId, Is)> {
         if now <= self.due {
             return None;
         }
-        self.iter().find(|(_, conn)| conn.is.deadline() < now).map(|(id, conn)| (id, conn.is))
+        let late = self.iter().find(|(_, conn)| conn.is.deadline() < now).map(|(id, conn)| (id, conn.is));
+        if late.is_none() {
+            self.due = self.table.iter().map(|conn| conn.is.deadline()).min().unwrap_or(Instant::MAX);
+        }
+        late
     }
 
     /// What is over by itself at `now`: checks and resets have failed, closed slots are free.

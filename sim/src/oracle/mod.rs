@@ -202,7 +202,7 @@ impl Oracle {
             Event::Pause | Event::Resume | Event::Recycle | Event::Resize { .. } if !self.is_open() => {}
             Event::Pause => self.paused = true,
             Event::Resume => self.paused = false,
-            Event::Recycle => self.conns.recycle += 1,
+            Event::Recycle => self.conns.recycle(),
             Event::Resize { min_size, max_size } => {
                 (self.min_size, self.max_size) = (*min_size, *max_size);
                 self.allowed = self.conns.total().max(*max_size);
@@ -483,6 +483,7 @@ impl Oracle {
             self.is_not_kept_in_the_dark()?;
         }
         self.asks_the_doubtful(now)?;
+        self.lets_go_of_the_worn(now)?;
         self.goes_on_trying(now)
     }
 

@@ -6,7 +6,7 @@ use pgweir_core::time::Instant;
 
 use super::conns::{Conn, Is};
 use super::link::Link;
-use super::{Oracle, Phase, Verdict, ensure};
+use super::{Oracle, Phase, Verdict, Violation, ensure};
 
 /// Lifetimes are shortened by up to a tenth, so a connection is certainly good before this share of its lifetime.
 const CERTAIN_LIFE: f64 = 0.899;
@@ -95,6 +95,27 @@ impl Oracle {
         Ok(())
     }
 
+    /// Fresh: what must not be lent any more is not kept for nothing. It is closed, or its replacement is on its way.
+    pub(super) fn lets_go_of_the_worn(&mut self, now: Instant) -> Verdict {
+        let (conns, lifetime) = (&self.conns, self.config.max_connection_lifetime());
+        let seen_to = conns.connecting() + conns.closing() > 0;
+        if seen_to || now < conns.worn_from || self.phase != Phase::Open || self.seen.init_failed {
+            return Ok(());
+        }
+        let worn_from = |conn: &Conn| match lifetime {
+            _ if conn.recycle != conns.recycle => Instant::ZERO,
+            lifetime if lifetime.is_zero() => Instant::MAX,
+            lifetime => conn.opened + lifetime,
+        };
+        let left = conns.iter().find(|(_, conn)| conn.is == Is::Idle && worn_from(conn) <= now);
+        ensure!(left.is_none(), "Fresh", "{left:?} is worn out, and is neither closed nor replaced");
+        // One that is opened after this lives longer.
+        let next = if lifetime.is_zero() { Instant::MAX } else { now + lifetime };
+        let open = conns.iter().filter(|(_, conn)| conn.is != Is::Vacant);
+        self.conns.worn_from = open.map(|(_, conn)| worn_from(conn)).min().unwrap_or(next).min(next);
+        Ok(())
+    }
+
     /// True numbers: the pool's counts are those of the connections and acquires that there are.
     pub(super) fn are_true(&self, counts: Counts) -> Verdict {
         let conns = &self.conns;
@@ -116,7 +137,20 @@ impl Oracle {
 
     /// Nothing that must have happened by now is outstanding.
     pub(super) fn is_punctual(&mut self, now: Instant) -> Verdict {
-        let due = now.saturating_sub(self.late);
+        self.leaves_nothing_due_before(now.saturating_sub(self.late))
+    }
+
+    /// Nothing falls due before the pool is to be woken: that would be noticed only if something else happens, and a
+    /// search in which time passes from one such moment to the next would not see it.
+    pub(crate) fn wakes_in_time(&mut self, wakes: Option<Instant>) -> Verdict {
+        let checked = self.leaves_nothing_due_before(wakes.unwrap_or(Instant::MAX));
+        checked.map_err(|Violation { guarantee, detail }| {
+            let when = wakes.map_or_else(|| "never".to_owned(), |at| format!("at {at:?}"));
+            Violation { guarantee, detail: format!("{detail} (foreseen: the pool is woken {when})") }
+        })
+    }
+
+    fn leaves_nothing_due_before(&mut self, due: Instant) -> Verdict {
         if let Some(asker) = self.line.overdue(due) {
             ensure!(false, "One answer", "{:?} has no answer at its deadline {:?}", asker.id, asker.deadline);
         }
@@ -131,7 +165,7 @@ impl Oracle {
             ensure!(false, "True numbers", "{id} is held since {:?} and no leak was reported", lease.since);
         }
         if let Phase::Ending { deadline, hard } = self.phase {
-            ensure!(due <= hard, "Bounded end", "still not terminated at {now:?}, {hard:?} was the end");
+            ensure!(due <= hard, "Bounded end", "not terminated at {due:?}, {hard:?} was the end");
             ensure!(due <= deadline || self.conns.lent() == 0, "Bounded end", "a lease outlives {deadline:?}");
             ensure!(self.line.live() == 0, "Bounded end", "{} acquires wait for a pool that ends", self.line.live());
         }

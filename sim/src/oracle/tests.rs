@@ -79,3 +79,19 @@ fn a_grant_of_what_was_not_proved_since_its_last_lease_is_noticed_at_the_same_mo
     let mut pool = Watched::new(ValidationPolicy::Interval);
     assert_eq!(pool.lease_of_no_time(1), pool.lease_of_no_time(2));
 }
+
+#[test]
+fn what_the_pool_is_not_woken_for_is_noticed_before_it_is_due() {
+    let mut pool = Watched::new(ValidationPolicy::Interval);
+    for waiter in 1..=3 {
+        pool.acquire(waiter);
+    }
+    let (counts, wakes) = (pool.machine.counts(), pool.machine.deadline().map(|(at, _)| at));
+    assert_eq!((counts.waiting, wakes), (1, Some(Instant::from_secs(30))), "the third waits, for so long");
+    pool.oracle.wakes_in_time(wakes).expect("it is woken when the third gives up");
+    for late in [None, Some(Instant::from_secs(31))] {
+        let violation = pool.oracle.wakes_in_time(late).expect_err("the third would hear of it too late");
+        assert_eq!(violation.guarantee, "One answer", "{violation}");
+        assert!(violation.detail.contains("foreseen"), "{violation}");
+    }
+}

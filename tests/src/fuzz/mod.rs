@@ -4,8 +4,11 @@
 //!
 //! ```text
 //! cargo install cargo-fuzz --locked
-//! cargo +nightly fuzz run --fuzz-dir tests/fuzz machine_events -- -max_total_time=600 -timeout=10
+//! cargo +nightly fuzz run --fuzz-dir tests/fuzz -s none machine_events -- -max_total_time=600 -timeout=10
 //! ```
+//!
+//! `-s none` leaves out the address sanitizer, which would check the dependencies alone and makes everything several times
+//! slower: there is no unsafe code in here.
 //!
 //! The targets are the names of [`TARGETS`]. Where they begin is committed (`tests/fuzz/corpus/TARGET`): a few dozen small
 //! files. What a run finds on top goes into the same folder; put back what is worth keeping with
@@ -36,8 +39,7 @@
 //! Coverage guides the search, nothing says that it has seen everything: how many executions found nothing is all that
 //! it can say. There are no threads in here (the driver is loom's), no sockets, no TLS; a SCRAM exchange is not carried
 //! to its end, since it needs the client's nonce. Memory is watched by libFuzzer's own limit (2 GB) in a run, and
-//! exactly only by the test `bounded`. The address sanitizer that cargo-fuzz switches on checks the dependencies alone:
-//! there is no unsafe code in here.
+//! exactly only by the test `bounded`.
 
 mod journal;
 mod machine;

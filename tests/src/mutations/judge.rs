@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,16 @@ pub enum Verdict {
     NotBuilt(String),
 }
 
+impl Verdict {
+    /// What noticed, if something did.
+    pub fn caught(&self) -> Option<&str> {
+        match self {
+            Verdict::Caught(by) => Some(by),
+            _ => None,
+        }
+    }
+}
+
 /// How much the dearer tools may do.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -29,27 +40,83 @@ pub struct Budget {
     pub depth: u32,
     /// Seeds of the simulator's swarm.
     pub seeds: u32,
+    /// A tool that takes longer hangs.
+    pub limit: Duration,
+}
+
+impl Default for Budget {
+    /// Each tool is done within a minute where nothing else runs.
+    fn default() -> Self {
+        Budget { depth: 5, seeds: 200, limit: Duration::from_secs(240) }
+    }
 }
 
 /// Long enough for a build on a small machine that is busy.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// A tool that takes longer hangs: each is done within a minute.
-const LIMIT: Duration = Duration::from_secs(240);
-
 /// Plans per property at first: most faults need no more.
 const FEW_PLANS: &str = "25";
 
-/// Runs the tools on the mutated tree until one notices.
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judge {
+    /// The pool machine's own tests.
+    Machine,
+    /// The exhaustive search of small pools.
+    Exhaustive,
+    /// The simulator's swarm.
+    Swarm,
+    /// The simulator's tests, its scenarios among them.
+    Scenarios,
+}
+
+impl Judge {
+    /// All, the cheapest first.
+    pub const ALL: [Judge; 4] = [Judge::Machine, Judge::Exhaustive, Judge::Swarm, Judge::Scenarios];
+
+    /// What it is called by `--judges` and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Judge::Machine => "machine",
+            Judge::Exhaustive => "exhaustive",
+            Judge::Swarm => "swarm",
+            Judge::Scenarios => "scenarios",
+        }
+    }
+
+    /// Asks this one alone.
+    ///
+    /// # Errors
+    /// A command cannot be started.
+    pub fn ask(self, scratch: &Scratch, budget: Budget) -> io::Result<Verdict> {
+        match self {
+            Judge::Machine => machine(scratch, budget),
+            Judge::Exhaustive => simulator(scratch, budget, self, &["--depth", &budget.depth.to_string()]),
+            Judge::Swarm => simulator(scratch, budget, self, &["--seeds", &budget.seeds.to_string()]),
+            Judge::Scenarios => scenarios(scratch, budget),
+        }
+    }
+}
+
+impl FromStr for Judge {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Judge::ALL.into_iter().find(|judge| judge.name() == name);
+        found.ok_or_else(|| format!("{name} is no judge: {}", Judge::ALL.map(Judge::name).join(", ")))
+    }
+}
+
+/// Asks one after the other about the mutated tree until one notices.
 ///
 /// # Errors
 /// A command cannot be started.
 pub fn judge(scratch: &Scratch, mutation: &Mutation, budget: Budget) -> io::Result<Verdict> {
     if let Some(model) = mutation.by.as_deref().and_then(|by| by.strip_prefix("loom")) {
-        return loom(scratch, model.trim());
+        return loom(scratch, model.trim(), budget);
     }
-    for judge in [machine, simulator, scenarios] {
-        match judge(scratch, budget)? {
+    for judge in Judge::ALL {
+        match judge.ask(scratch, budget)? {
             Verdict::Survived => {}
             verdict => return Ok(verdict),
         }
@@ -58,7 +125,7 @@ pub fn judge(scratch: &Scratch, mutation: &Mutation, budget: Budget) -> io::Resu
 }
 
 /// The pool machine's own tests: all of them with few plans per property, then the properties with as many as usual.
-fn machine(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
+fn machine(scratch: &Scratch, budget: Budget) -> io::Result<Verdict> {
     let tests = |arguments: &[&str]| {
         let mut command = scratch.command("cargo");
         command.args(["test", "-p", "pgweir-core", "--lib"]).args(arguments);
@@ -69,39 +136,29 @@ fn machine(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
     if let Outcome::Failed(text) = run(scratch, &mut tests(&["--no-run"]), BUILD_LIMIT)? {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
-    let few = run(scratch, tests(&["pool::"]).env("PGWEIR_QUICKCHECK_TESTS", FEW_PLANS), LIMIT)?;
+    let few = run(scratch, tests(&["pool::"]).env("PGWEIR_QUICKCHECK_TESTS", FEW_PLANS), budget.limit)?;
     match few.verdict("the machine's tests", failed_tests) {
         Verdict::Survived => {}
         verdict => return Ok(verdict),
     }
-    let many = run(scratch, &mut tests(&["pool::tests::property"]), LIMIT)?;
+    let many = run(scratch, &mut tests(&["pool::tests::property"]), budget.limit)?;
     Ok(many.verdict("the machine's tests", failed_tests))
 }
 
-/// The exhaustive search, then the swarm.
-fn simulator(scratch: &Scratch, budget: Budget) -> io::Result<Verdict> {
+/// A command of the simulator, which is called as the judge is.
+fn simulator(scratch: &Scratch, budget: Budget, judge: Judge, arguments: &[&str]) -> io::Result<Verdict> {
     // Not optimised: that takes longer to build than it saves.
     let build = run(scratch, scratch.command("cargo").args(["build", "-p", "pgweir-sim"]), BUILD_LIMIT)?;
     if let Outcome::Failed(text) = build {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
-    let (depth, seeds) = (budget.depth.to_string(), budget.seeds.to_string());
-    for (tool, arguments) in
-        [("exhaustive", ["exhaustive", "--depth", &depth].as_slice()), ("swarm", &["swarm", "--seeds", &seeds])]
-    {
-        let mut sim = scratch.command("cargo");
-        sim.args(["run", "--quiet", "-p", "pgweir-sim", "--"]).args(arguments);
-        let outcome = run(scratch, &mut sim, LIMIT)?;
-        match outcome.verdict(tool, |text| format!("{tool}: {}", last_lines(text))) {
-            Verdict::Survived => {}
-            verdict => return Ok(verdict),
-        }
-    }
-    Ok(Verdict::Survived)
+    let mut sim = scratch.command("cargo");
+    sim.args(["run", "--quiet", "-p", "pgweir-sim", "--", judge.name()]).args(arguments);
+    Ok(run(scratch, &mut sim, budget.limit)?.verdict(judge.name(), violation))
 }
 
 /// The simulator's tests, its scenarios among them.
-fn scenarios(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
+fn scenarios(scratch: &Scratch, budget: Budget) -> io::Result<Verdict> {
     let tests = |arguments: &[&str]| {
         let mut command = scratch.command("cargo");
         command.args(["test", "-p", "pgweir-sim", "--test", "simulator"]).args(arguments);
@@ -110,11 +167,11 @@ fn scenarios(scratch: &Scratch, _: Budget) -> io::Result<Verdict> {
     if let Outcome::Failed(text) = run(scratch, &mut tests(&["--no-run"]), BUILD_LIMIT)? {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
-    Ok(run(scratch, &mut tests(&[]), LIMIT)?.verdict("the simulator's tests", failed_tests))
+    Ok(run(scratch, &mut tests(&[]), budget.limit)?.verdict("the simulator's tests", failed_tests))
 }
 
 /// The models of loom, or the one that is named.
-fn loom(scratch: &Scratch, model: &str) -> io::Result<Verdict> {
+fn loom(scratch: &Scratch, model: &str, budget: Budget) -> io::Result<Verdict> {
     let loom = |arguments: &[&str]| {
         let mut command = scratch.command("cargo");
         command.args(["test", "-p", "pgweir-core", "--release", "--lib"]).args(arguments);
@@ -127,7 +184,7 @@ fn loom(scratch: &Scratch, model: &str) -> io::Result<Verdict> {
         return Ok(Verdict::NotBuilt(last_lines(&text)));
     }
     let filter = if model.is_empty() { "loom" } else { model };
-    let outcome = run(scratch, &mut loom(&[filter]), LIMIT)?;
+    let outcome = run(scratch, &mut loom(&[filter]), budget.limit)?;
     Ok(outcome.verdict(&format!("loom: {filter}"), |text| format!("loom: {}", failed_tests(text))))
 }
 
@@ -186,7 +243,47 @@ fn failed_tests(text: &str) -> String {
     }
 }
 
+/// The guarantee that the simulator saw broken, in its words; how it ended where it names none.
+fn violation(text: &str) -> String {
+    let mut lines = text.lines();
+    let found = lines.find_map(|line| match line.split_once(" waiters: ") {
+        // Of the exhaustive search: with the pool's size before it, and the events after it.
+        Some((size, violation)) if size.contains(" connections, ") => Some(violation.to_owned()),
+        // Of the swarm: the line after the seed's.
+        _ => line.starts_with("FAILED ").then(String::new),
+    });
+    match found {
+        Some(violation) if !violation.is_empty() => violation,
+        Some(_) => lines.next().map_or_else(String::new, |line| line.trim().to_owned()),
+        None => last_lines(text),
+    }
+}
+
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_simulator_saw_is_said_in_its_words() {
+        let exhaustive = "1 connections, 1 waiters, depth 5: 9 states\n  by depth [2]\n\
+                          1 connections, 2 waiters: FIFO: out of order\n\n  0s Start { lazy: true }\n";
+        assert_eq!(violation(exhaustive), "FIFO: out of order");
+        let swarm =
+            "200 seeds from 1\n\nFAILED swarm: seed 3 failed at 1s\n  Cap: 5 exist\n  | > 1s Tick\n  again: it\n";
+        assert_eq!(violation(swarm), "Cap: 5 exist");
+        assert_eq!(violation("one\n\ntwo\n"), "one | two");
+    }
+
+    #[test]
+    fn a_judge_is_found_by_its_name_only() {
+        for judge in Judge::ALL {
+            assert_eq!(judge.name().parse(), Ok(judge));
+        }
+        assert!("sworm".parse::<Judge>().is_err_and(|why| why.contains("machine, exhaustive, swarm, scenarios")));
+    }
 }

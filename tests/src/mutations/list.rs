@@ -96,6 +96,18 @@ fn read_block(lines: &[&str]) -> Result<Mutation, BadList> {
     Ok(Mutation { name, file, old, new, by, explained })
 }
 
+/// What keeps the machine from checking itself, so that only what watches it from outside can notice a fault.
+pub fn without_own_checks() -> Mutation {
+    Mutation {
+        name: "the machine does not check itself".to_owned(),
+        file: "core/src/pool/invariants.rs".to_owned(),
+        old: "        if let Err(broken) = self.invariants() {\n".to_owned(),
+        new: "        if let Err(broken) = self.invariants().or(Ok::<(), String>(())) {\n".to_owned(),
+        by: None,
+        explained: None,
+    }
+}
+
 impl Mutation {
     /// The file's text with the change.
     ///
@@ -124,7 +136,7 @@ mod tests {
     fn every_mutation_fits_the_source() {
         let root = crate::mutations::root();
         let all = read_lists(&root).expect("lists");
-        for mutation in &all {
+        for mutation in all.iter().chain([&without_own_checks()]) {
             let source = fs::read_to_string(root.join(&mutation.file)).expect("a file of the repository");
             let mutated = mutation.apply(&source).expect("fits");
             assert_ne!(mutated, source, "{} changes nothing", mutation.name);

@@ -6,10 +6,14 @@
 
 mod judge;
 mod list;
+mod page;
+mod row;
 mod scratch;
 
-pub use judge::{Budget, Verdict, judge};
-pub use list::{BadList, LISTS, Mutation, read_lists};
+pub use judge::{Budget, Judge, Verdict, judge};
+pub use list::{BadList, LISTS, Mutation, read_lists, without_own_checks};
+pub use page::{PAGE, record};
+pub use row::cell;
 pub use scratch::Scratch;
 
 use std::path::{Path, PathBuf};

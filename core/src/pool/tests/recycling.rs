@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, config, ms, secs};
 use crate::config::PoolConfig;
-use crate::pool::{CloseHow, CloseReason, Event, Fate, FaultClass, Notice};
+use crate::pool::{Action, CloseHow, CloseReason, Event, Fate, FaultClass, Notice};
 
 #[test]
 fn r_4_3_idle_connections_are_reaped_to_min_size_on_time() {
@@ -132,6 +132,8 @@ fn r_9_1_what_comes_back_worn_goes_when_its_replacement_is_there() {
             _ => {}
         }
         rig.release(conn, Fate::Clean);
+        let reset = rig.take(|action| matches!(action, Action::Reset { .. }).then_some(()));
+        assert_eq!(reset.len(), usize::from(resets), "{why:?}: what its user left behind does not stay");
         if resets {
             rig.event(Event::Reset { conn });
         }
