@@ -111,8 +111,13 @@ pub fn wait_for_backends(server: &LocalPostgres, application_name: &str, count: 
     let caller = std::panic::Location::caller();
     async move {
         let end = Instant::now() + LIMIT;
-        while backends(server, application_name).len() != count {
-            assert!(Instant::now() < end, "{what}: not within {LIMIT:?} ({caller})");
+        loop {
+            let there = server.backends(application_name).expect("the server answers");
+            if there.len() == count {
+                return;
+            }
+            let log = || server.log_tail();
+            assert!(Instant::now() < end, "{what}: not within {LIMIT:?} ({caller}) but {there:#?}\n{}", log());
             rt::sleep(Duration::from_millis(3)).await;
         }
     }
