@@ -273,11 +273,21 @@ impl<M: Manager> State<M> {
         }
     }
 
-    /// A connection comes back from a lease or a job; a stale one is dropped.
-    pub(crate) fn put_back(&mut self, member: Box<Member<M::Connection>>, effects: &mut Effects<M::Connection>) {
+    /// A connection comes back from a lease or a job; a stale one is dropped. Whether it is back.
+    pub(crate) fn put_back(
+        &mut self,
+        member: Box<Member<M::Connection>>,
+        effects: &mut Effects<M::Connection>,
+    ) -> bool {
         match self.put_home(member) {
-            Ok(listening) => effects.ring |= listening,
-            Err(stale) => effects.members.push(stale),
+            Ok(listening) => {
+                effects.ring |= listening;
+                true
+            }
+            Err(stale) => {
+                effects.members.push(stale);
+                false
+            }
         }
     }
 }

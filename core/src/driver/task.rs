@@ -218,15 +218,17 @@ impl<R: Runtime, M: Manager> Background<R, M> {
         let queries = opened.and_then(|member| caught(|| shared.manager.query_count(&member.connection))?);
         let mut effects = Effects::new();
         let mut state = shared.lock();
-        if let Some(member) = member {
-            state.put_back(member, &mut effects);
-            if let Some(entry) = state.entry(conn) {
+        let is_back = member.is_some_and(|member| state.put_back(member, &mut effects));
+        // Handles keep a socket open: one of a connection that came too late must not stay.
+        match state.entry(conn).filter(|_| is_back) {
+            Some(entry) => {
                 if queries.is_some() {
                     entry.queries = queries;
                 }
                 let stop = stop.and_then(|stop| entry.stop.replace(stop));
                 effects.handles.push((std::mem::replace(&mut entry.abort, abort), stop));
             }
+            None => effects.handles.push((abort, stop)),
         }
         shared.step(&mut state, now, event, &mut effects);
         drop(state);

@@ -115,6 +115,38 @@ fn the_last_handle_may_be_dropped_by_a_hook() {
     assert_eq!(world.toy.open(), 0);
 }
 
+/// Found on a real server, where a backend outlived its pool's close: an abort handle keeps a socket open, and the slot
+/// had kept the one of a connect that was given up in the very moment of its success.
+#[test]
+fn a_connect_that_succeeds_as_it_is_given_up_leaves_nothing_of_its_socket() {
+    for closes in [false, true] {
+        let mut world = World::default();
+        let slot: Arc<Mutex<Option<ToyPool>>> = Arc::default();
+        let taken = slot.clone();
+        let pool = world.start(world.builder(1, 2).after_connect(move |_| {
+            let pool = taken.lock().unwrap().take();
+            Box::pin(async move {
+                match pool {
+                    Some(pool) if closes => drop(Held::new(pool.close()).poll()),
+                    Some(pool) => pool.resize(1, 1),
+                    None => {}
+                }
+                Ok(())
+            })
+        }));
+        let lease = world.lease(&pool);
+        let mut acquire = Held::new(pool.get());
+        acquire.waits();
+        *slot.lock().unwrap() = Some(pool.clone());
+        world.run();
+        assert_eq!((world.toy.line().opened, pool.status().total), (2, 1), "the second came too late");
+        assert_eq!((world.toy.open(), world.toy.handles()), (1, 1), "only what is lent is left, closes: {closes}");
+        drop(lease);
+        world.run();
+        assert_eq!((world.toy.open(), world.toy.handles()), if closes { (0, 0) } else { (1, 1) });
+    }
+}
+
 #[test]
 fn a_runtime_that_is_shut_down_leaves_nobody_waiting() {
     let mut world = World::default();

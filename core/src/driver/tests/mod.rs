@@ -229,6 +229,8 @@ struct Line {
     /// Who listens to an idle connection.
     listeners: BTreeMap<u32, Waker>,
     aborted: Vec<u32>,
+    /// Abort handles that exist. Each keeps its connection's socket open.
+    handles: usize,
     /// How often a step was asked for.
     asked: BTreeMap<Step, u32>,
     /// What ran under the pool's lock: nothing may.
@@ -264,6 +266,10 @@ impl Toy {
 
     fn open(&self) -> usize {
         self.line().open.len()
+    }
+
+    fn handles(&self) -> usize {
+        self.line().handles
     }
 
     fn asked(&self, step: Step) -> u32 {
@@ -354,6 +360,7 @@ impl Abort for Scissors {
 impl Drop for Scissors {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            self.toy.line().handles -= 1;
             self.toy.begin(Step::Drop);
         }
     }
@@ -438,6 +445,7 @@ impl Manager for Toy {
 
     fn abort_handle(&self, connection: &Conn) -> Option<Arc<dyn Abort>> {
         self.begin(Step::Handle);
+        self.line().handles += 1;
         Some(Arc::new(Scissors { id: connection.id, toy: self.clone() }))
     }
 }
