@@ -81,7 +81,7 @@ impl World {
                 task.as_mut().poll(&mut Context::from_waker(&Waker::from(flag.clone()))).is_pending()
             });
             if idle {
-                return;
+                return self.keeps_no_socket();
             }
         }
         panic!("the background task never rests");
@@ -97,6 +97,13 @@ impl World {
     fn stop(&mut self) {
         self.tasks.clear();
         drop(self.runtime.take_spawned());
+        self.keeps_no_socket();
+    }
+
+    /// No abort handle outlives its connection.
+    fn keeps_no_socket(&self) {
+        let (open, handles) = (self.toy.open(), self.toy.handles());
+        assert!(handles <= open, "{handles} abort handles keep the sockets of {open} connections open");
     }
 
     fn lease(&mut self, pool: &ToyPool) -> Lease {
@@ -229,8 +236,8 @@ struct Line {
     /// Who listens to an idle connection.
     listeners: BTreeMap<u32, Waker>,
     aborted: Vec<u32>,
-    /// Abort handles that exist. Each keeps its connection's socket open.
-    handles: usize,
+    /// Every abort handle has one: each keeps its connection's socket open.
+    handle: Arc<()>,
     /// How often a step was asked for.
     asked: BTreeMap<Step, u32>,
     /// What ran under the pool's lock: nothing may.
@@ -269,7 +276,7 @@ impl Toy {
     }
 
     fn handles(&self) -> usize {
-        self.line().handles
+        Arc::strong_count(&self.line().handle) - 1
     }
 
     fn asked(&self, step: Step) -> u32 {
@@ -347,6 +354,7 @@ impl std::fmt::Debug for Toy {
 struct Scissors {
     id: u32,
     toy: Toy,
+    _handle: Arc<()>,
 }
 
 impl Abort for Scissors {
@@ -360,7 +368,6 @@ impl Abort for Scissors {
 impl Drop for Scissors {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.toy.line().handles -= 1;
             self.toy.begin(Step::Drop);
         }
     }
@@ -445,7 +452,7 @@ impl Manager for Toy {
 
     fn abort_handle(&self, connection: &Conn) -> Option<Arc<dyn Abort>> {
         self.begin(Step::Handle);
-        self.line().handles += 1;
-        Some(Arc::new(Scissors { id: connection.id, toy: self.clone() }))
+        let handle = self.line().handle.clone();
+        Some(Arc::new(Scissors { id: connection.id, toy: self.clone(), _handle: handle }))
     }
 }
