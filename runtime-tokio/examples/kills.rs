@@ -1,4 +1,4 @@
-//! The demo's load with its server killed again and again: `cargo run -p pgweir-tokio --example kills -- --kills 20`.
+//! The demo's load with its server killed again and again: `cargo run --example kills -- --kills 20`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! The metrics, the dashboard and the alert rules against a real Prometheus, which is installed if need be and possible:
 //!
 //! ```text
-//! cargo run -p pgweir-tests --example scrape-check
+//! cargo run --example scrape-check
 //! ```
 //!
 //! A pool on a throw-away PostgreSQL goes through what the rules are about: a queue, timeouts, a leak, connections that

@@ -22,7 +22,7 @@ use super::server::{Server, Simulated};
 const HELP: &str = "\
 pgweir's crash soak: 100 tasks over a pool of 2 to 10, and a server that is killed again and again.
 
-Usage: cargo run -p pgweir-tokio --example kills -- [--kills N] [--seed N]
+Usage: cargo run --example kills -- [--kills N] [--seed N]
        (on smol and async-std: -p pgweir-async-std --all-features --example kills-smol or kills-async-std)
 
   --kills N   how often, 1 to 10,000 (default 20)
