@@ -105,6 +105,7 @@ impl Postgres {
         minor: u16,
         parameters: Vec<(String, String)>,
     ) -> Result<Stage, PgError> {
+        self.seen.counts.startups += 1;
         let of = |name: &str| parameters.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         let unknown: Vec<&str> =
             parameters.iter().map(|(name, _)| &**name).filter(|name| name.starts_with("_pq_.")).collect();

@@ -48,6 +48,8 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections that nobody listened to.
     pub refused: u64,
+    /// Logins that began: StartupMessages, whatever became of them.
+    pub startups: u64,
     /// Logins that were told no, by SQLSTATE.
     pub turned_away: BTreeMap<String, u64>,
     /// Logins that went well.

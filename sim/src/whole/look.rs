@@ -30,8 +30,7 @@ pub(super) struct Look {
     /// When the client's side of a connection heard of its end.
     ended: BTreeMap<Key, Instant>,
     sessions: BTreeMap<Key, Known>,
-    soonest: Duration,
-    patience: Duration,
+    calm: Calm,
     /// The pool's process does not run.
     pub(super) asleep: bool,
 }
@@ -49,6 +48,22 @@ struct HostSeen {
     attempts: u64,
     /// When somebody last tried, while it was down.
     tried: Option<Instant>,
+    /// When somebody first tried, and how many more did before they could know what came of it.
+    first: Option<Instant>,
+    unknowing: u64,
+}
+
+/// How often a server that is down may be tried.
+#[derive(Clone, Copy)]
+struct Calm {
+    /// Two tries are at least so far apart.
+    soonest: Duration,
+    /// So long after its end everybody who was connected to it knows.
+    patience: Duration,
+    /// Of several servers one may be in reserve, and nobody knows of its end until somebody has tried. A try has its
+    /// answer within this time, and so many may be under way.
+    answer: Duration,
+    reserve: Option<u64>,
 }
 
 struct Known {
@@ -66,9 +81,13 @@ impl Look {
             max_size: config.max_size() as usize,
             ended: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            // Two connects of a jittered schedule, a login's time apart.
-            soonest: soonest.mul_f64((1.0 - config.backoff_jitter()) * 0.99),
-            patience: config.connect_timeout() + config.close_timeout() + config.reset_timeout(),
+            calm: Calm {
+                // Two connects of a jittered schedule, a login's time apart.
+                soonest: soonest.mul_f64((1.0 - config.backoff_jitter()) * 0.99),
+                patience: config.connect_timeout() + config.close_timeout() + config.reset_timeout(),
+                answer: config.connect_timeout(),
+                reserve: (hosts > 1).then_some(config.max_connecting().into()),
+            },
             asleep: false,
         }
     }
@@ -116,8 +135,9 @@ impl Look {
         for (index, server) in servers.iter().enumerate() {
             let (state, standby, frozen, pids, attempts) = server.with(|server, _| {
                 let counts = server.counts();
-                // Cancel requests are connections too, and no attempts.
-                let attempts = counts.refused + counts.logins + counts.turned_away.values().sum::<u64>();
+                // Cancel requests are connections too, and no attempts. An attempt counts from its beginning: the server
+                // may take its time over a login that the pool gives up.
+                let attempts = counts.refused + counts.startups;
                 let pids: Vec<_> = server.session_links().collect();
                 (server.state(), server.is_standby(), server.is_frozen(), pids, attempts)
             });
@@ -128,7 +148,7 @@ impl Look {
             let host = &mut self.hosts[index];
             let up = state == ServerState::Up && !frozen && !host.is_cut && !host.refuses_logins;
             usable |= up && !standby;
-            host.tries(now, up, attempts, self.soonest, self.patience)?;
+            host.tries(now, up, attempts, &self.calm)?;
         }
         for (key, known) in &self.sessions {
             let (host, pid) = *key;
@@ -154,22 +174,33 @@ impl Look {
 
 impl HostSeen {
     /// Quiet outage: once everybody knows that nobody can log in, connects come one at a time and not too often.
-    fn tries(&mut self, now: Instant, up: bool, attempts: u64, soonest: Duration, patience: Duration) -> Verdict {
+    fn tries(&mut self, now: Instant, up: bool, attempts: u64, calm: &Calm) -> Verdict {
         let new = attempts.saturating_sub(self.attempts);
         self.attempts = attempts;
         if up {
-            (self.down, self.tried) = (None, None);
+            (self.down, self.tried, self.first, self.unknowing) = (None, None, None, 0);
             return Ok(());
         }
         let down = *self.down.get_or_insert(now);
-        if new == 0 || now - down < patience {
+        if new == 0 {
+            return Ok(());
+        }
+        let first = *self.first.get_or_insert(now);
+        if now - down < calm.patience {
+            return Ok(());
+        }
+        // At the schedule's pace it is a try like any other.
+        let early = new > 1 || self.tried.is_none_or(|tried| now - tried < calm.soonest);
+        let unknowing = self.unknowing + new;
+        if early && now - first <= calm.answer && calm.reserve.is_some_and(|most| unknowing <= most) {
+            (self.unknowing, self.tried) = (unknowing, Some(now));
             return Ok(());
         }
         ensure!(new == 1, "Quiet outage, prompt recovery", "{new} connects at once to a server that is down");
         if let Some(tried) = self.tried.replace(now) {
             let gap = now - tried;
             ensure!(
-                gap >= soonest,
+                gap >= calm.soonest,
                 "Quiet outage, prompt recovery",
                 "a connect {gap:?} after the last one to a server that is down since {down:?}"
             );
