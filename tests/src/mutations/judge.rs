@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::thread::sleep;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -228,7 +228,7 @@ fn run(scratch: &Scratch, command: &mut Command, limit: Duration) -> io::Result<
             return Ok(Outcome::Hung);
         }
         // Between two looks whether the judge has ended.
-        sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -91,18 +91,27 @@ fn the_last_handle_ends_the_pool_when_the_leases_are_back() {
     assert!(world.tasks.is_empty());
 }
 
-#[test]
-fn the_last_handle_may_be_dropped_by_a_hook() {
-    let mut world = World::default();
+/// A pool of one or two whose connect, in the moment in which it succeeds, hands `act` the pool that is in the slot.
+fn meddled_with(
+    world: &mut World,
+    act: impl Fn(ToyPool) + Send + Sync + 'static,
+) -> (ToyPool, Arc<Mutex<Option<ToyPool>>>) {
     let slot: Arc<Mutex<Option<ToyPool>>> = Arc::default();
-    let taken = slot.clone();
+    let (taken, act) = (slot.clone(), Arc::new(act));
     let pool = world.start(world.builder(1, 2).after_connect(move |_| {
-        let last = taken.lock().unwrap().take();
+        let (pool, act) = (taken.lock().unwrap().take(), act.clone());
         Box::pin(async move {
-            drop(last);
+            pool.into_iter().for_each(|pool| act(pool));
             Ok(())
         })
     }));
+    (pool, slot)
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_by_a_hook() {
+    let mut world = World::default();
+    let (pool, slot) = meddled_with(&mut world, drop);
     let _lease = world.lease(&pool);
     let mut acquire = Held::new(pool.get());
     acquire.waits();
@@ -115,25 +124,16 @@ fn the_last_handle_may_be_dropped_by_a_hook() {
     assert_eq!(world.toy.open(), 0);
 }
 
-/// Found on a real server, where a backend outlived its pool's close: an abort handle keeps a socket open, and the slot
-/// had kept the one of a connect that was given up in the very moment of its success.
+/// An abort handle keeps a socket open, and with it a backend on the server: the slot of a connect that is given up in the
+/// very moment of its success must not keep one.
 #[test]
 fn a_connect_that_succeeds_as_it_is_given_up_leaves_nothing_of_its_socket() {
     for closes in [false, true] {
         let mut world = World::default();
-        let slot: Arc<Mutex<Option<ToyPool>>> = Arc::default();
-        let taken = slot.clone();
-        let pool = world.start(world.builder(1, 2).after_connect(move |_| {
-            let pool = taken.lock().unwrap().take();
-            Box::pin(async move {
-                match pool {
-                    Some(pool) if closes => drop(Held::new(pool.close()).poll()),
-                    Some(pool) => pool.resize(1, 1),
-                    None => {}
-                }
-                Ok(())
-            })
-        }));
+        let (pool, slot) = meddled_with(&mut world, move |pool| match closes {
+            true => drop(Held::new(pool.close()).poll()),
+            false => pool.resize(1, 1),
+        });
         let lease = world.lease(&pool);
         let mut acquire = Held::new(pool.get());
         acquire.waits();
