@@ -304,6 +304,9 @@ impl Oracle {
             (conn.idle_since, conn.used) = (now, true);
             conn.is = if to_reset { Is::Returned } else { Is::Idle };
         });
+        if self.conns.get(id).is_some_and(|conn| self.has_served_enough(conn)) {
+            self.conns.worn_from = Instant::ZERO;
+        }
         match fate {
             Fate::Broken => self.died(now, id),
             Fate::Discarded => self.conns.put(id, Is::Dead),

@@ -103,7 +103,7 @@ impl Oracle {
             return Ok(());
         }
         let worn_from = |conn: &Conn| match lifetime {
-            _ if conn.recycle != conns.recycle => Instant::ZERO,
+            _ if conn.recycle != conns.recycle || self.has_served_enough(conn) => Instant::ZERO,
             lifetime if lifetime.is_zero() => Instant::MAX,
             lifetime => conn.opened + lifetime,
         };
